@@ -1,0 +1,79 @@
+"""Every Redis key, a function each. Nothing else in Tapewatch spells a key.
+
+All keys start with the prefix of the settings. "life" is the id of one life of a topic: a topic that was deleted
+and made again has another, so that nothing of the old one counts as already seen. Lua scripts get whole keys, or
+the prefix and the life, and follow the comments here.
+
+| key | type | expires |
+|---|---|---|
+| marks | hash partition -> offset | never (one small hash a life) |
+| seen | hash digest -> place, two generations | after the dedupe time |
+| outcomes | hash outcome -> count | never |
+| watermark | hash partition -> event time, and `<partition>:at` -> wall time, in ms | a day |
+| trend | hash `<start>:<field>` -> count | the slice's end + the bucket's span |
+| entities | zset entity -> event time of its last headline, ms | two days |
+| feed | zset JSON of a scored headline -> event time, ms | three days |
+| story... | see stories.lua | the story time |
+| alert, alerts, active | see alerts.lua | never (bounded) |
+| outbox | list of publications, one a pipeline and partition | never (drained) |
+| worker | JSON of a worker's heartbeat | 15 s |
+"""
+
+from __future__ import annotations
+
+MARKET = "market"  # the entity that stands for all headlines
+
+
+class Keys:
+    """The keys under one prefix."""
+
+    def __init__(self, prefix: str) -> None:
+        self.prefix = prefix
+
+    def marks(self, topic: str, life: str) -> str:
+        """High-water offsets of the effects that are done, one field a partition."""
+        return f"{self.prefix}:marks:{topic}:{life}"
+
+    def seen(self, topic: str, life: str) -> str:
+        """Ids that were met, the current generation; `:old` is the one before, `:since` when this one began."""
+        return f"{self.prefix}:seen:{topic}:{life}"
+
+    def outcomes(self, pipeline: str) -> str:
+        """How many records of a pipeline ended in which outcome."""
+        return f"{self.prefix}:outcomes:{pipeline}"
+
+    def watermark(self, topic: str) -> str:
+        """The largest event time a partition of a topic has shown, and when."""
+        return f"{self.prefix}:watermark:{topic}"
+
+    def trend(self, entity: str, size: str, slice_start: int) -> str:
+        """Trend buckets of one entity and one bucket size, a slice of many buckets a key."""
+        return f"{self.prefix}:trend:{size}:{entity}:{slice_start}"
+
+    def entities(self) -> str:
+        """Entities by the event time of their last headline."""
+        return f"{self.prefix}:entities"
+
+    def feed(self, entity: str) -> str:
+        """The newest scored headlines of an entity (or of the market)."""
+        return f"{self.prefix}:feed:{entity}"
+
+    def alert(self, alert: str) -> str:
+        """One alert: its latest record, and what judged it."""
+        return f"{self.prefix}:alert:{alert}"
+
+    def alerts(self) -> str:
+        """Alerts by the time of their last transition."""
+        return f"{self.prefix}:alerts"
+
+    def active(self) -> str:
+        """Fingerprint -> alert, for the alerts that are not resolved."""
+        return f"{self.prefix}:alerts:active"
+
+    def outbox(self, pipeline: str, partition: int) -> str:
+        """What a pipeline still has to publish because of changes that only the store knew."""
+        return f"{self.prefix}:outbox:{pipeline}:{partition}"
+
+    def worker(self, pipeline: str, who: str) -> str:
+        """The heartbeat of one worker."""
+        return f"{self.prefix}:worker:{pipeline}:{who}"

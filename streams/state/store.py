@@ -1,0 +1,155 @@
+"""The store: one Redis client, and the atomic step of the pipelines as a script.
+
+Knows keys and scripts, not what a headline is. Every write of a pipeline goes through `Store.commit`, in pieces that
+keep the single-threaded server free for others; a piece is atomic and carries its own marks, so that sending it
+again changes nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+import redis
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError, ResponseError
+from redis.retry import Retry
+
+from streams.state.keys import Keys
+
+DEDUPE_MAX = 1_000_000  # ids a generation of the memory holds
+_HERE = Path(__file__).parent
+# Answers of a living server that mean "not now": full, loading, busy with another script, a replica.
+_NOT_NOW = ("OOM", "LOADING", "BUSY", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "NOREPLICAS", "TRYAGAIN", "MISCONF")
+
+T = TypeVar("T")
+
+
+class Unavailable(Exception):
+    """The store (or the broker) cannot serve now: nobody's data is at fault; slow down and try again."""
+
+
+class Refused(Exception):
+    """The store ran the step and failed on what it was given: one of these records is to blame."""
+
+
+class LostPlace(Exception):
+    """The store does not stand where this owner's reading does: read again from where it stands."""
+
+
+def digest(text: str) -> bytes:
+    """Sixteen bytes that stand for an id of any length (BLAKE2b, so that nobody can make two ids meet)."""
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+def script_source(*names: str) -> str:
+    """The Lua files of these names, joined."""
+    return "\n".join((_HERE / f"{name}.lua").read_text(encoding="utf-8") for name in names)
+
+
+def connect(url: str, timeout: float = 5.0) -> redis.Redis:
+    """A client that answers bytes and never retries by itself (a retry is decided where its meaning is known)."""
+    return redis.Redis.from_url(
+        url, decode_responses=False, socket_timeout=timeout, socket_connect_timeout=timeout, retry=Retry(NoBackoff(), 0)
+    )
+
+
+class Store:
+    """The state of the pipelines under one prefix on one server."""
+
+    def __init__(self, url: str, prefix: str, *, dedupe_hours: float = 1.0, timeout: float = 5.0) -> None:
+        self.url = url
+        self.keys = Keys(prefix)
+        self.client = connect(url, timeout)
+        self._dedupe_ms = int(dedupe_hours * 3_600_000)
+        self._scripts: dict[tuple[str, ...], Any] = {}
+
+    def commit(
+        self,
+        names: tuple[str, ...],
+        *,
+        pipeline: str,
+        topic: str,
+        life: str,
+        pieces: Sequence[Sequence[dict[str, Any]]],
+        now: float,
+        settings: dict[str, Any],
+    ) -> list[Any]:
+        """Run the atomic step of the scripts `names` (the guard last) over the items of each piece; their replies in order.
+
+        One round trip. Replies are `[status, decision]` as in guard.lua; `now` is in seconds. Raises Unavailable, LostPlace, or
+        Refused when a piece failed; what pieces before it did is done, and is answered as such when it is sent again.
+        """
+        script = self._script(names)
+        keys = [
+            self.keys.marks(topic, life),
+            self.keys.seen(topic, life),
+            self.keys.outcomes(pipeline),
+            self.keys.watermark(topic),
+        ]
+        head = {
+            "prefix": self.keys.prefix,
+            "pipeline": pipeline,
+            "topic": topic,
+            "life": life,
+            "now": int(now * 1000),
+            "dedupe_ms": self._dedupe_ms,
+            "dedupe_max": DEDUPE_MAX,
+            "settings": settings,
+        }
+        blobs = [msgspec.msgpack.encode({**head, "items": list(piece)}) for piece in pieces]
+        raw = self.call(lambda: self._run(script, keys, blobs))
+        replies: list[Any] = []
+        for answer in raw:
+            if isinstance(answer, RedisError):
+                raise _meaning(answer)
+            replies.extend(msgspec.msgpack.decode(answer))
+        return replies
+
+    def call(self, work: Callable[[], T]) -> T:
+        """Run a piece of work on the client; Redis errors come out as Unavailable, LostPlace or Refused."""
+        try:
+            return work()
+        except RedisError as error:
+            raise _meaning(error) from error
+
+    def outcomes(self, pipeline: str) -> dict[str, int]:
+        """How many records of the pipeline ended in each outcome."""
+        found = self.call(lambda: self.client.hgetall(self.keys.outcomes(pipeline)))
+        return {name.decode(): int(count) for name, count in found.items()}
+
+    def marks(self, topic: str, life: str) -> dict[int, int]:
+        """The high-water offset of each partition whose records this store knows."""
+        found = self.call(lambda: self.client.hgetall(self.keys.marks(topic, life)))
+        return {int(partition): int(offset) for partition, offset in found.items()}
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self.client.close()
+
+    def _script(self, names: tuple[str, ...]) -> Any:
+        if names not in self._scripts:
+            self._scripts[names] = self.client.register_script(script_source(*names))
+        return self._scripts[names]
+
+    def _run(self, script: Any, keys: list[str], blobs: list[bytes]) -> list[Any]:
+        if len(blobs) == 1:
+            return [script(keys=keys, args=blobs)]
+        pipe = self.client.pipeline(transaction=False)
+        for blob in blobs:
+            script(keys=keys, args=[blob], client=pipe)
+        return list(pipe.execute(raise_on_error=False))
+
+
+def _meaning(error: RedisError) -> Exception:
+    text = str(error)
+    if not isinstance(error, ResponseError):
+        return Unavailable(f"the store does not answer: {text or type(error).__name__}")
+    if "GAP partition" in text:
+        return LostPlace(text)
+    if text.startswith(_NOT_NOW) or "-OOM" in text or "OOM command" in text:
+        return Unavailable(f"the store refuses writes: {text}")
+    return Refused(text)
