@@ -17,6 +17,7 @@ the prefix and the life, and follow the comments here.
 | alert, alerts, active | see alerts.lua | never (bounded) |
 | outbox | list of publications, one a pipeline and partition | never (drained) |
 | worker | JSON of a worker's heartbeat | 15 s |
+| replay | JSON: which sample `up` replays, and whether it is paused | 15 s |
 """
 
 from __future__ import annotations
@@ -77,3 +78,7 @@ class Keys:
     def worker(self, pipeline: str, who: str) -> str:
         """The heartbeat of one worker."""
         return f"{self.prefix}:worker:{pipeline}:{who}"
+
+    def replay(self) -> str:
+        """What `up` replays, so that pages can say so."""
+        return f"{self.prefix}:replay"

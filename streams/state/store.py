@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import msgspec
 import redis
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import NoScriptError, RedisError, ResponseError
 from redis.retry import Retry
 
 from streams.state.keys import Keys
@@ -45,6 +45,11 @@ def digest(text: str) -> bytes:
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
+def as_text(value: bytes | str) -> str:
+    """A reply's string; the client answers bytes."""
+    return value.decode() if isinstance(value, bytes) else value
+
+
 def script_source(*names: str) -> str:
     """The Lua files of these names, joined."""
     return "\n".join((_HERE / f"{name}.lua").read_text(encoding="utf-8") for name in names)
@@ -65,7 +70,7 @@ class Store:
         self.keys = Keys(prefix)
         self.client = connect(url, timeout)
         self._dedupe_ms = int(dedupe_hours * 3_600_000)
-        self._scripts: dict[tuple[str, ...], Any] = {}
+        self._scripts: dict[tuple[str, ...], tuple[str, bytes]] = {}
 
     def commit(
         self,
@@ -101,13 +106,11 @@ class Store:
             "settings": settings,
         }
         blobs = [msgspec.msgpack.encode({**head, "items": list(piece)}) for piece in pieces]
-        raw = self.call(lambda: self._run(script, keys, blobs))
-        replies: list[Any] = []
-        for answer in raw:
-            if isinstance(answer, RedisError):
-                raise _meaning(answer)
-            replies.extend(msgspec.msgpack.decode(answer))
-        return replies
+        return [reply for answer in self._evaluate(script, keys, blobs) for reply in msgspec.msgpack.decode(answer)]
+
+    def run(self, names: tuple[str, ...], keys: Sequence[str], argument: Any) -> Any:
+        """Run one script (its Lua files joined) outside the guard on one msgpack argument; raises as `commit` does."""
+        return self._evaluate(self._script(names), keys, [msgspec.msgpack.encode(argument)])[0]
 
     def call(self, work: Callable[[], T]) -> T:
         """Run a piece of work on the client; Redis errors come out as Unavailable, LostPlace or Refused."""
@@ -119,7 +122,7 @@ class Store:
     def outcomes(self, pipeline: str) -> dict[str, int]:
         """How many records of the pipeline ended in each outcome."""
         found = self.call(lambda: self.client.hgetall(self.keys.outcomes(pipeline)))
-        return {name.decode(): int(count) for name, count in found.items()}
+        return {as_text(name): int(count) for name, count in found.items()}
 
     def marks(self, topic: str, life: str) -> dict[int, int]:
         """The high-water offset of each partition whose records this store knows."""
@@ -130,18 +133,28 @@ class Store:
         """Give the connections back."""
         self.client.close()
 
-    def _script(self, names: tuple[str, ...]) -> Any:
+    def _script(self, names: tuple[str, ...]) -> tuple[str, bytes]:
         if names not in self._scripts:
-            self._scripts[names] = self.client.register_script(script_source(*names))
+            source = script_source(*names).encode()
+            self._scripts[names] = (hashlib.sha1(source, usedforsecurity=False).hexdigest(), source)
         return self._scripts[names]
 
-    def _run(self, script: Any, keys: list[str], blobs: list[bytes]) -> list[Any]:
-        if len(blobs) == 1:
-            return [script(keys=keys, args=blobs)]
-        pipe = self.client.pipeline(transaction=False)
-        for blob in blobs:
-            script(keys=keys, args=[blob], client=pipe)
-        return list(pipe.execute(raise_on_error=False))
+    def _evaluate(self, script: tuple[str, bytes], keys: Sequence[str], blobs: Sequence[bytes]) -> list[Any]:
+        """One EVALSHA a blob, in one round trip; the script is loaded where the server does not know it."""
+        sha, source = script
+        answers: list[Any] = []
+        for _ in range(2):
+            pipe = self.client.pipeline(transaction=False)
+            for blob in blobs:
+                pipe.evalsha(sha, len(keys), *keys, blob)
+            answers = self.call(lambda pipe=pipe: pipe.execute(raise_on_error=False))  # type: ignore[misc]
+            if not any(isinstance(answer, NoScriptError) for answer in answers):
+                break
+            self.call(lambda: self.client.script_load(source))
+        for answer in answers:
+            if isinstance(answer, RedisError):
+                raise _meaning(answer)
+        return answers
 
 
 def _meaning(error: RedisError) -> Exception:
