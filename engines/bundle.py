@@ -1,0 +1,226 @@
+"""A bundle: the folder of one published model, with a manifest that names and hashes every file in it.
+
+    <bundles>/<task>/<version>/manifest.json, card.md, tokenizer.json, cpu-int8.onnx, gpu-fp16.onnx, ...
+    <bundles>/<task>/active                   the name of the version that serves
+
+No file is deserialised before its SHA-256 was compared; a bundle is never changed after it was published.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+ACTIVE = "active"
+
+_PlainName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$")]
+
+
+class BundleError(Exception):
+    """A bundle is missing, damaged or not what it says; the message is one line."""
+
+
+class File(msgspec.Struct, frozen=True):
+    """What the manifest says of one file."""
+
+    sha256: str
+    bytes: int
+
+
+class Artefact(msgspec.Struct, frozen=True):
+    """A graph for one kind of engine, and the files that it needs beside it."""
+
+    file: _PlainName
+    precision: str
+    data: tuple[_PlainName, ...] = ()
+
+
+class Parity(msgspec.Struct, frozen=True):
+    """How far an artefact is from the float32 reference on `n` test texts (calibrated probabilities)."""
+
+    n: int
+    max_difference: float
+    mean_difference: float
+    label_flips: int
+    macro_f1_loss: float
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """Everything that serving and audit need to know of a model; `figures` are of its CPU artefact."""
+
+    format: int
+    task: str
+    version: str
+    labels: tuple[str, ...]
+    temperature: Annotated[float, msgspec.Meta(gt=0)]
+    max_tokens: Annotated[int, msgspec.Meta(ge=1, le=8192)]
+    buckets: tuple[int, ...]
+    engines: dict[str, Artefact]
+    files: dict[_PlainName, File]
+    base: str
+    created: str
+    data_sha256: str
+    tools: dict[str, str]
+    parity: dict[str, Parity]
+    figures: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """An opened bundle: every file was there with the size and hash that the manifest names."""
+
+    folder: Path
+    manifest: Manifest
+
+    @property
+    def model(self) -> str:
+        """`<task>/<version>`, as derived records name it."""
+        return f"{self.manifest.task}/{self.manifest.version}"
+
+    def read(self, name: str) -> bytes:
+        """The verified bytes of a file: what is returned is what was hashed. Raises BundleError."""
+        expected = self.manifest.files.get(name)
+        if expected is None:
+            raise BundleError(f"{self.folder}: the manifest names no file {name}")
+        try:
+            content = (self.folder / name).read_bytes()
+        except OSError as error:
+            raise BundleError(f"{self.folder / name}: {error.strerror}; restore it or train again") from None
+        if len(content) != expected.bytes:
+            raise BundleError(
+                f"{self.folder / name}: {len(content)} bytes, the manifest says {expected.bytes}"
+            )
+        if hashlib.sha256(content).hexdigest() != expected.sha256:
+            raise BundleError(f"{self.folder / name}: its SHA-256 is not the manifest's; it was changed")
+        return content
+
+
+def open_bundle(folder: Path) -> Bundle:
+    """Open and verify a bundle; raises BundleError with one line that names the file at fault."""
+    path = folder / MANIFEST
+    try:
+        manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
+    except OSError as error:
+        raise BundleError(f"{path}: {error.strerror}; not a bundle") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BundleError(f"{path}: not a manifest: {error}") from None
+    if manifest.format != FORMAT:
+        raise BundleError(f"{path}: format {manifest.format}, this program reads format {FORMAT}")
+    needed = {name for engine in manifest.engines.values() for name in (engine.file, *engine.data)}
+    if unknown := needed - set(manifest.files):
+        raise BundleError(f"{path}: no hash for {', '.join(sorted(unknown))}")
+    bundle = Bundle(folder, manifest)
+    for name in manifest.files:
+        bundle.read(name)
+    return bundle
+
+
+def active_folder(bundles: Path, task: str) -> Path:
+    """The folder of the version that serves `task`; raises BundleError where none is named."""
+    path = bundles / task / ACTIVE
+    try:
+        version = path.read_text(encoding="utf-8").strip()
+    except OSError:
+        raise BundleError(f"no active bundle for {task!r} in {bundles} (set TAPEWATCH_BUNDLES)") from None
+    if not version or "/" in version or version.startswith("."):
+        raise BundleError(f"{path}: {version!r} is not the name of a version")
+    return bundles / task / version
+
+
+class Listed(msgspec.Struct, frozen=True):
+    """One line of `tapewatch models list`; `problem` is empty where the bundle is whole."""
+
+    task: str
+    version: str
+    active: bool
+    labels: tuple[str, ...]
+    engines: tuple[str, ...]
+    bytes: int
+    figures: dict[str, float]
+    problem: str
+
+
+def list_bundles(bundles: Path) -> Iterator[Listed]:
+    """Every bundle in a folder, verified, by task and version; a damaged one comes with its problem."""
+    for folder in sorted(path.parent for path in bundles.glob(f"*/[!.]*/{MANIFEST}")):
+        task, version = folder.parent.name, folder.name
+        try:
+            active = active_folder(bundles, task) == folder
+        except BundleError:
+            active = False
+        try:
+            manifest = open_bundle(folder).manifest
+        except BundleError as error:
+            yield Listed(task, version, active, (), (), 0, {}, str(error))
+            continue
+        size = sum(file.bytes for file in manifest.files.values())
+        engines = tuple(f"{name}-{artefact.precision}" for name, artefact in manifest.engines.items())
+        yield Listed(task, version, active, manifest.labels, engines, size, manifest.figures, "")
+
+
+def hashed(folder: Path) -> dict[str, File]:
+    """Size and hash of every file in a folder but the manifest."""
+    found = {}
+    for path in sorted(folder.iterdir()):
+        if path.name != MANIFEST:
+            content = path.read_bytes()
+            found[path.name] = File(hashlib.sha256(content).hexdigest(), len(content))
+    return found
+
+
+def publish(staged: Path, manifest: Manifest, destination: Path) -> Bundle:
+    """Write the manifest into `staged`, and make the folder `destination` of it in one atomic step.
+
+    `staged` must be on the same file system. What is published was read back and verified; an existing
+    bundle is never replaced. Raises BundleError.
+    """
+    if destination.exists():
+        raise BundleError(f"{destination} exists; a published bundle is never changed, name another version")
+    text = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
+    (staged / MANIFEST).write_bytes(text + b"\n")
+    for path in (*staged.iterdir(), staged):
+        _to_disk(path)
+    open_bundle(staged)
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    staged.rename(destination)
+    _to_disk(destination.parent)
+    return open_bundle(destination)
+
+
+def activate(bundles: Path, task: str, version: str) -> None:
+    """Let `version` serve `task` from the next start on; raises BundleError if it is not whole."""
+    open_bundle(bundles / task / version)
+    path = bundles / task / ACTIVE
+    fresh = path.with_name(f".{ACTIVE}.{os.getpid()}")
+    fresh.write_text(version + "\n", encoding="utf-8")
+    _to_disk(fresh)
+    fresh.replace(path)
+    _to_disk(path.parent)
+
+
+def discard(staged: Path) -> None:
+    """Remove a folder that was not published."""
+    shutil.rmtree(staged, ignore_errors=True)
+
+
+def _to_disk(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def as_builtins(listed: Listed) -> Mapping[str, object]:
+    """A line of the list as plain JSON values."""
+    plain: Mapping[str, object] = msgspec.to_builtins(listed)
+    return plain

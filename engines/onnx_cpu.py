@@ -1,0 +1,60 @@
+"""ONNX Runtime on the CPU."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnxruntime  # type: ignore[import-untyped]
+from numpy.typing import NDArray
+
+from engines.engine import Arrays, EngineError, Limits
+
+MAX_ROWS = 64
+
+
+class OnnxCpu:
+    """A graph with inputs [n, length] and logits [n, k] as its first output, on `threads` threads."""
+
+    def __init__(self, graph: bytes, precision: str, columns: int, threads: int = 1) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        # a spinning pool takes the cores that Kafka, the store and other workers need
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        try:
+            self._session: onnxruntime.InferenceSession | None = onnxruntime.InferenceSession(
+                graph, options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:
+            raise EngineError(f"ONNX Runtime does not take the graph: {first_line(error)}") from None
+        self._names = [put.name for put in self._session.get_inputs()]
+        self._precision = precision
+        self._columns = columns
+
+    def name(self) -> str:
+        return f"onnxruntime-{self._precision}"
+
+    def limits(self) -> Limits:
+        return Limits(MAX_ROWS, self._columns)
+
+    def infer(self, inputs: Arrays) -> NDArray[np.float32]:
+        if self._session is None:
+            raise EngineError(f"the engine `{self.name()}` is closed")
+        try:
+            logits = self._session.run(None, {name: inputs[name] for name in self._names})[0]
+        except Exception as error:
+            raise EngineError(f"ONNX Runtime failed: {first_line(error)}") from None
+        return np.asarray(logits, np.float32)
+
+    def warm(self) -> None:
+        for rows, columns in ((1, 16), (8, 32)):
+            ones = np.ones((rows, min(columns, self._columns)), np.int64)
+            self.infer(dict.fromkeys(self._names, ones))
+
+    def close(self) -> None:
+        self._session = None
+
+
+def first_line(error: Exception) -> str:
+    """The first line of a runtime's message, which may be pages long."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
