@@ -12,19 +12,21 @@ from typing import Any, NamedTuple
 import msgspec
 from numpy.typing import NDArray
 
+from engines.engine import EngineError
 from engines.text import TextClassifier, open_classifier
 from streams import records
 from streams.guard import Item, Out, Prepared
 from streams.headlines import stories
 from streams.headlines.entities import Entity, Finder, load_gazetteer
 from streams.headlines.text import normalise
-from streams.records import EntitySentiment, News, NewsScored, Sentiment, Signal
+from streams.records import EntitySentiment, Label, News, NewsScored, Sentiment, Signal
 from streams.settings import Settings
 from streams.state.keys import MARKET
 from streams.state.store import Store
 from streams.windows.buckets import DAY, FIELDS, SIZES
 
 LETTERS = {label: letter for letter, label in FIELDS.items() if label in ("negative", "neutral", "positive")}
+LABELS: tuple[Label, Label, Label] = ("negative", "neutral", "positive")  # the order of the bundle's columns
 MARKET_FEED = 1000  # headlines kept for the market, and for each entity
 ENTITY_FEED = 100
 ENTITIES = 10_000  # entities that are kept in the list of known ones
@@ -53,6 +55,8 @@ class NewsPipeline:
     def __init__(self, settings: Settings, *, threads: int = 1, classifier: TextClassifier | None = None) -> None:
         self._finder = Finder(load_gazetteer(settings.gazetteer))
         self._classifier = classifier or open_classifier(settings.bundles, "news", settings.engine, threads)
+        if self._classifier.labels != LABELS:
+            raise EngineError(f"{self._classifier.model} has the labels {self._classifier.labels}, not {LABELS}")
         self._classifier.warm()
         self._scored_topic, self._signals_topic = settings.topic("news.scored"), settings.topic("signals")
         self._lua = {
@@ -118,7 +122,7 @@ class NewsPipeline:
         self, record: News, title: str, entities: Sequence[Entity], p: NDArray[Any], now: float
     ) -> Prepared:
         negative, neutral, positive = (round(float(value), 4) for value in p)
-        label = self._classifier.labels[int(p.argmax())]
+        label: Label = LABELS[int(p.argmax())]
         sentiment = Sentiment(label=label, p=(negative, neutral, positive))
         # One sentiment for the whole headline so far, so the one towards each of its entities is the same.
         towards = [

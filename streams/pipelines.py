@@ -47,3 +47,8 @@ def all_topics(settings: Settings) -> list[str]:
     """Every topic of the contract: sources, derived ones, and a dead-letter topic for each that a pipeline reads."""
     read = {source for spec in PIPELINES.values() for source in spec.sources} | set(SOURCES)
     return [settings.topic(name) for name in (*SOURCES, *DERIVED, *(f"{source}.dlq" for source in sorted(read)))]
+
+
+def names() -> list[str]:
+    """The names of all pipelines."""
+    return list(PIPELINES)

@@ -109,7 +109,7 @@ class _Server:
     def _launch(self) -> str:
         """Start the process and wait for its answer; returns why it failed, or an empty string."""
         command = self._command()
-        if _taken(self.port):  # its owner would answer in our child's place
+        if port_taken(self.port):  # its owner would answer in our child's place
             return f"port {self.port} is taken"
         with contextlib.ExitStack() as stack:
             log: int | IO[bytes] = subprocess.DEVNULL
@@ -251,7 +251,8 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _taken(port: int) -> bool:
+def port_taken(port: int) -> bool:
+    """Whether somebody listens on this loopback port."""
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 

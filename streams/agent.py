@@ -1,0 +1,287 @@
+"""The agent: one guarded pipeline on Kafka, in its own process.
+
+What waits in all partitions becomes one batch. It goes through the guard in executor threads, is published, and only
+then acknowledged, in order. While a batch is committed and published the next is scored already. A crash anywhere between
+leads to a redelivery, which changes nothing and publishes again.
+
+Two checks tie the batch to the world: the topic must still live the life that the marks belong to (asked after the
+batch was fetched and before its effects), and the store must stand where this owner's reading does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import random
+import socket
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, Protocol, TypeVar, cast
+
+from streams.guard import Guard, Item, Out, Pipeline
+from streams.metrics import Metrics
+from streams.pipelines import PIPELINES, kinds
+from streams.settings import Settings
+from streams.state.store import Store, Unavailable, as_text
+from streams.publisher import Publisher
+from streams.transport import TP, Run
+
+log = logging.getLogger("tapewatch.agent")
+
+IN_FLIGHT = 2  # batches that are committed or published while the next is scored
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0  # seconds between two tries on a store that is away
+HEARTBEAT = 1.0
+HEARTBEAT_KEPT = 15  # seconds
+OUTBOX_AT_ONCE = 500
+
+T = TypeVar("T")
+
+
+class StartAgain(Exception):
+    """This process's view of broker or store is out of date; a fresh start puts it right. Nobody's fault."""
+
+
+class Intake(Protocol):
+    """What the agent asks of the transport."""
+
+    async def topic_id(self, topic: str) -> str | None:
+        """The id of the topic's present life, None where there is no such topic."""
+
+    def assigned(self) -> set[TP]:
+        """The partitions that this worker owns."""
+
+    def lag(self) -> Mapping[TP, int]:
+        """Records between the commit and the log's end, a partition each."""
+
+
+class Agent:
+    """Runs one pipeline over an Intake (the transport's side) and a Publisher."""
+
+    def __init__(
+        self,
+        name: str,
+        pipeline: Pipeline[Any],
+        settings: Settings,
+        store: Store,
+        publisher: Publisher,
+        metrics: Metrics,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.name = name
+        self.settings = settings
+        self._pipeline = pipeline
+        self._guard = Guard(pipeline, store, kinds(name, settings))
+        self._store = store
+        self._publisher = publisher
+        self._metrics = metrics
+        self._clock = clock
+        self._scoring = ThreadPoolExecutor(1, thread_name_prefix="score")
+        self._storing = ThreadPoolExecutor(1, thread_name_prefix="store")
+        self._lives: dict[str, str] = {}
+        self._previous: dict[TP, int] = {}
+        self._tail: asyncio.Task[None] | None = None
+        self._slots = asyncio.Semaphore(IN_FLIGHT)
+        self._away_since: float | None = None
+        self._intake: Intake | None = None
+        self._done, self._rate, self._batch_ms = 0, 0.0, 0.0
+        self._started = clock()
+
+    def bind(self, intake: Intake) -> None:
+        """The transport's side: tells assignments and lives."""
+        self._intake = intake
+
+    # What the transport calls
+
+    async def start_offsets(self, committed: Mapping[TP, int | None]) -> dict[TP, int]:
+        """Where to start reading each newly assigned partition: where broker *and* store stand.
+
+        The store may stand before the commit (it lost its last second) or know nothing of this life of the topic (it
+        is new, or the topic is): then from there, or from the beginning. It may stand after the commit (a crash came
+        between): then from the commit, because the publishing may be missing.
+        """
+        marks: dict[str, dict[int, int]] = {}
+        for topic in {tp.topic for tp in committed}:
+            life = await self._life(topic)
+            self._lives[topic] = life
+            marks[topic] = await self._patiently(partial(self._store.marks, topic, life))
+        starts = {}
+        for tp, offset in committed.items():
+            self._previous.pop(tp, None)
+            mark = marks[tp.topic].get(tp.partition)
+            starts[tp] = 0 if mark is None or offset is None else min(offset, mark + 1)
+        return starts
+
+    async def handle(self, runs: Sequence[Run]) -> None:
+        """Take one batch on; returns when it is scored, while its effects and publications go on in order."""
+        await self._slots.acquire()
+        began = time.perf_counter()
+        items = self._items(runs)
+        confirmed = asyncio.create_task(self._confirm({run.topic for run in runs}))
+        now = self._clock()
+        await self._patiently(partial(self._guard.prepare, items, now), self._scoring)
+        self._metrics.stage(self.name, "score", time.perf_counter() - began)
+        before = self._tail
+        if before is not None and before.done():
+            before.result()  # a batch before this one failed: so does the worker
+        self._tail = asyncio.create_task(self._finish(items, runs, confirmed, before, now, began))
+
+    async def tick(self) -> None:
+        """Once a second: the pipeline's timers, what they left in the outbox, the heartbeat."""
+        owned = self._owned()
+        if self._tail is not None and self._tail.done():
+            self._tail.result()
+        try:
+            now = self._clock()
+            await self._in(self._storing, partial(self._pipeline.tick, self._store, owned, now))
+            await self._drain(owned)
+            await self._in(self._storing, self._beat)
+        except Unavailable as error:
+            self._note_away(error)
+
+    async def finish(self) -> None:
+        """Wait for the batches under way, then stop the executors."""
+        if self._tail is not None:
+            await asyncio.gather(self._tail, return_exceptions=True)
+        self._scoring.shutdown()
+        self._storing.shutdown()
+
+    # One batch
+
+    def _items(self, runs: Sequence[Run]) -> list[Item]:
+        items = []
+        for run in runs:
+            tp = TP(run.topic, run.partition)
+            life = self._lives[run.topic]
+            for record in run.records:
+                item = Item(run.topic, life, run.partition, record.offset, record.key, record.value or b"")
+                item.previous = self._previous.get(tp)
+                self._previous[tp] = record.offset
+                items.append(item)
+        return items
+
+    async def _finish(
+        self,
+        items: list[Item],
+        runs: Sequence[Run],
+        confirmed: asyncio.Task[None],
+        before: asyncio.Task[None] | None,
+        now: float,
+        began: float,
+    ) -> None:
+        try:
+            if before is not None:
+                await before
+            await confirmed
+            stored = time.perf_counter()
+            await self._patiently(partial(self._guard.commit, items, now), self._storing)
+            published = time.perf_counter()
+            await self._publisher.publish(self._guard.outputs(items, now))
+            await self._drain({run.topic: [run.partition] for run in runs}, every=runs)
+            for run in runs:
+                run.ack()
+            ended = time.perf_counter()
+            self._metrics.stage(self.name, "store", published - stored)
+            self._metrics.stage(self.name, "publish", ended - published)
+            self._done += len(items)
+            self._batch_ms = (ended - began) * 1000
+        finally:
+            self._slots.release()
+
+    async def _drain(self, owned: Mapping[str, Sequence[int]], every: Sequence[Run] = ()) -> None:
+        """Publish what the store still holds for the partitions of this worker, oldest first, then let it go."""
+        partitions = {run.partition for run in every} or {p for found in owned.values() for p in found}
+        for partition in sorted(partitions):
+            key = self._store.keys.outbox(self.name, partition)
+            while entries := await self._patiently(partial(self._read_outbox, key)):
+                await self._publisher.publish([_from_outbox(entry) for entry in entries])
+                await self._patiently(partial(self._forget, key, entries))
+
+    def _read_outbox(self, key: str) -> list[bytes]:
+        found = self._store.call(lambda: self._store.client.lrange(key, 0, OUTBOX_AT_ONCE - 1))
+        return cast("list[bytes]", found)  # the client answers bytes
+
+    def _forget(self, key: str, entries: Sequence[bytes]) -> None:
+        pipe = self._store.client.pipeline(transaction=False)
+        for entry in entries:
+            pipe.lrem(key, 1, entry)  # type: ignore[arg-type]
+        self._store.call(pipe.execute)
+
+    # The world outside
+
+    async def _life(self, topic: str) -> str:
+        assert self._intake is not None
+        life = await self._intake.topic_id(topic)
+        if life is None:
+            raise StartAgain(f"topic {topic} is gone")
+        return life
+
+    async def _confirm(self, topics: set[str]) -> None:
+        """Raise StartAgain unless each topic still lives the life that this worker's marks belong to."""
+        for topic in topics:
+            if await self._life(topic) != self._lives[topic]:
+                raise StartAgain(f"topic {topic} was deleted and made again")
+
+    async def _patiently(self, work: Callable[[], T], executor: ThreadPoolExecutor | None = None) -> T:
+        """Do work that needs the store, again and again while that is away; the reading stops meanwhile."""
+        pause = FIRST_PAUSE
+        while True:
+            try:
+                result = await self._in(executor or self._storing, work)
+            except Unavailable as error:
+                self._note_away(error)
+                await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+                pause = min(2 * pause, LONGEST_PAUSE)
+            else:
+                if self._away_since is not None:
+                    log.info("%s: the store is back after %.0f s", self.name, self._clock() - self._away_since)
+                    self._away_since = None
+                return result
+
+    async def _in(self, executor: ThreadPoolExecutor, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(executor, work)
+
+    def _note_away(self, error: Exception) -> None:
+        if self._away_since is None:
+            self._away_since = self._clock()
+            log.warning("%s: %s; waiting, nothing is dropped", self.name, error)
+
+    def _owned(self) -> dict[str, list[int]]:
+        owned: dict[str, list[int]] = defaultdict(list)
+        for tp in self._intake.assigned() if self._intake else ():
+            owned[tp.topic].append(tp.partition)
+        return dict(owned)
+
+    def _beat(self) -> None:
+        now = self._clock()
+        self._rate = 0.7 * self._rate + 0.3 * self._done / HEARTBEAT
+        self._done = 0
+        lag = self._intake.lag() if self._intake else {}
+        self._metrics.lag(self.name, lag)
+        beat = {
+            "pipeline": self.name,
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "started_at": self._started,
+            "at": now,
+            "engine": getattr(self._pipeline, "engine", ""),
+            "model": getattr(self._pipeline, "model", ""),
+            "assigned": len(lag),
+            "lag": {f"{tp.topic}:{tp.partition}": behind for tp, behind in lag.items()},
+            "rate": round(self._rate, 2),
+            "batch_ms": round(self._batch_ms, 2),
+            "store_away_since": self._away_since,
+            "metrics": self._metrics.address,
+            "sources": list(PIPELINES[self.name].sources),
+        }
+        key = self._store.keys.worker(self.name, f"{socket.gethostname()}-{os.getpid()}")
+        self._store.call(lambda: self._store.client.set(key, json.dumps(beat), ex=HEARTBEAT_KEPT))
+
+
+def _from_outbox(entry: bytes) -> Out:
+    found = json.loads(as_text(entry))
+    return Out(found["topic"], found["key"].encode(), found["value"].encode())

@@ -1,0 +1,115 @@
+"""`tapewatch doctor`: what this machine has, what is missing, and how to get it. Changes nothing."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Callable, Iterator
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from engines.bundle import BundleError, active_folder, list_bundles, open_bundle
+from streams import topics
+from streams.launch.join import NothingRuns, joined, running_here
+from streams.pipelines import PIPELINES, all_topics
+from streams.settings import Settings
+from streams.state.store import Store, Unavailable
+from streams.state.views import health
+
+ENGINES = (  # engine, distribution, how to get it
+    ("onnxruntime", "onnxruntime", "`make setup`"),
+    ("openvino", "openvino", "not built into this version"),
+    ("tensorrt", "tensorrt", "pip install '.[gpu]' on a machine with an NVIDIA GPU"),
+    ("torch", "torch", "`make train` installs it; serving needs none"),
+)
+
+
+def examine(settings: Settings) -> list[dict[str, Any]]:
+    """One row a thing: what, whether it is well, what is known of it and what to do."""
+    rows = [_row("machine", True, f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")]
+    rows += list(_engines())
+    rows += list(_bundles(settings))
+    try:
+        live = joined(settings)
+    except NothingRuns as error:
+        return [*rows, _row("broker and store", False, str(error))]
+    if settings.embedded:
+        running = running_here(settings)[0]
+        rows.append(_row("up", True, f"process {running.pid}, dashboard {running.dashboard or 'none'}"))
+    rows.append(_tried("broker", lambda: _broker(live)))
+    rows.append(_tried("store", lambda: _store(live)))
+    rows += list(_workers(live))
+    return rows
+
+
+def _engines() -> Iterator[dict[str, Any]]:
+    for name, distribution, remedy in ENGINES:
+        try:
+            yield _row(f"engine {name}", True, f"{distribution} {version(distribution)}")
+        except PackageNotFoundError:
+            yield _row(f"engine {name}", None, f"not installed: {remedy}")
+    yield _row("engine auto", True, "onnxruntime: the only backend in this version")
+
+
+def _bundles(settings: Settings) -> Iterator[dict[str, Any]]:
+    count = 0
+    for listed in list_bundles(settings.bundles):
+        count += 1
+        yield _row(f"bundle {listed.task}/{listed.version}", True, "active" if listed.active else "not active")
+    if not count:
+        yield _row("bundles", False, f"none in {settings.bundles}; set TAPEWATCH_BUNDLES")
+    for spec in PIPELINES.values():
+        if spec.bundle:
+            yield _tried(f"bundle files {spec.bundle}", lambda task=spec.bundle: _hashes(settings, task))  # type: ignore[misc]
+
+
+def _hashes(settings: Settings, task: str) -> str:
+    bundle = open_bundle(active_folder(settings.bundles, task))
+    for name in bundle.manifest.files:
+        bundle.read(name)
+    return f"{bundle.model}: {len(bundle.manifest.files)} files, every hash right"
+
+
+def _broker(settings: Settings) -> str:
+    names = all_topics(settings)
+    missing = [name for name, life in topics.topic_ids(settings.kafka, names).items() if life is None]
+    if missing:
+        raise topics.TopicsError(f"no topic {', '.join(missing)}: run `tapewatch topics create`")
+    return f"{settings.kafka} answers, all {len(names)} topics exist"
+
+
+def _store(settings: Settings) -> str:
+    store = Store(settings.redis, settings.prefix)
+    info: Any = store.call(lambda: store.client.info())
+    policy: Any = store.call(lambda: store.client.config_get("maxmemory-policy"))
+    kind = f"valkey {info['valkey_version']}" if "valkey_version" in info else f"redis {info['redis_version']}"
+    if policy.get("maxmemory-policy") != "noeviction":
+        raise Unavailable(f"{kind} may evict keys and count twice: set maxmemory-policy noeviction")
+    return f"{kind}, {info['used_memory'] / 2**20:.1f} MB used"
+
+
+def _workers(settings: Settings) -> Iterator[dict[str, Any]]:
+    import time
+
+    try:
+        beats = health(Store(settings.redis, settings.prefix), time.time())["workers"]
+    except Unavailable:
+        return
+    for name in PIPELINES:
+        mine = [beat for beat in beats if beat["pipeline"] == name]
+        for beat in mine:
+            told = f"process {beat['pid']} on {beat['host']}, lag {sum(beat['lag'].values())}"
+            yield _row(f"worker {name}", True, f"{told}, metrics http://{beat['metrics']}/metrics")
+        if not mine:
+            yield _row(f"worker {name}", False, f"none runs: `tapewatch worker {name}`")
+
+
+def _tried(what: str, work: Callable[[], str]) -> dict[str, Any]:
+    try:
+        return _row(what, True, work())
+    except (BundleError, topics.TopicsError, Unavailable) as error:
+        return _row(what, False, str(error))
+
+
+def _row(what: str, ok: bool | None, note: str) -> dict[str, Any]:
+    return {"what": what, "ok": ok, "note": note}

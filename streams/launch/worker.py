@@ -1,0 +1,184 @@
+"""One worker: one pipeline in this process (`python -m streams.launch.worker news`), or several under a supervisor.
+
+Exit status: 0 after a signal, START_AGAIN when broker or store have changed under it, STAY_DOWN when most records failed,
+1 otherwise.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+
+import faust
+
+from engines.engine import EngineError
+from streams import topics, transport
+from streams.agent import Agent, StartAgain
+from streams.guard import TooManyFailures
+from streams.launch.logs import set_up_logging
+from streams.launch.supervise import START_AGAIN, STAY_DOWN, Supervisor
+from streams.metrics import Metrics
+from streams.pipelines import PIPELINES, open_pipeline
+from streams.publisher import Publisher
+from streams.settings import Settings, read_settings
+from streams.state.store import LostPlace, Store, Unavailable
+from streams.transport import TP
+
+log = logging.getLogger("tapewatch.worker")
+
+MAX_RECORDS = 512  # records that are handed to the guard at once
+EMBEDDED_FETCH_WAIT = 10  # ms; Tansu holds a fetch half that long, records or not
+WAIT_FOR_TOPICS = 1.0  # seconds between two looks
+TICK = 1.0
+
+
+class Intake:
+    """What the agent asks of the transport."""
+
+    def __init__(self, app: faust.App) -> None:
+        self._app = app
+
+    async def topic_id(self, topic: str) -> str | None:
+        """The id of the topic's present life, None where there is no such topic."""
+        return (await transport.lives(self._app, [topic]))[topic]
+
+    def assigned(self) -> set[TP]:
+        """The partitions that this worker owns."""
+        return transport.assigned(self._app)
+
+    def lag(self) -> Mapping[TP, int]:
+        """Records between the commit and the log's end, a partition each."""
+        found = {}
+        for tp in self.assigned():
+            end, done = transport.highwater(self._app, tp), transport.committed(self._app, tp)
+            found[tp] = max(0, (end or 0) - (done or 0))
+        return found
+
+
+def run_one(settings: Settings, name: str) -> int:
+    """Run one pipeline until SIGTERM or SIGINT; returns the exit status."""
+    store = Store(settings.redis, settings.prefix, dedupe_hours=settings.dedupe_hours)
+    try:
+        pipeline = open_pipeline(name, settings, store, settings.threads or (os.cpu_count() or 1))
+    except EngineError as error:
+        log.error("%s", error)
+        return 1
+    metrics = Metrics(name, store)
+    try:
+        address = metrics.serve(settings.metrics_host, settings.metrics_port)
+    except OSError as error:
+        log.error("TAPEWATCH_METRICS_PORT: %s cannot be used: %s", settings.metrics_port, error.strerror)
+        return 1
+    log.info("metrics at http://%s/metrics", address)
+    sources = [settings.topic(source) for source in PIPELINES[name].sources]
+    embedded = _is_embedded()
+    publisher = Publisher(settings.kafka, idempotent=not embedded)
+    agent = Agent(name, pipeline, settings, store, publisher, metrics)
+    app = transport.make_app(
+        f"{settings.prefix}-{name}",
+        bootstrap=settings.kafka,
+        group=settings.group(name),
+        max_batch_records=MAX_RECORDS,
+        fetch_wait_ms=EMBEDDED_FETCH_WAIT if embedded else None,
+        start_offsets=agent.start_offsets,
+    )
+    agent.bind(Intake(app))
+    transport.consume(app, sources, agent.handle, MAX_RECORDS)
+    _add_tasks(app, agent, publisher)
+    if not _wait_for_topics(settings, sources):
+        return 0
+    status = _status(app)
+    pipeline.close()
+    store.close()
+    return status
+
+
+def run_many(settings: Settings, names: Sequence[str]) -> None:
+    """Run each pipeline in a process of its own, until a signal."""
+    stopping = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopping.set())
+    supervisor = Supervisor()
+    for name in names:
+        environment = {**os.environ, **settings.environment()}
+        supervisor.add(name, [sys.executable, "-m", "streams.launch.worker", name], environment)
+    try:
+        while not stopping.wait(0.25):
+            supervisor.check(time.monotonic())
+    finally:
+        supervisor.stop()
+
+
+def _is_embedded() -> bool:
+    """Whether `up` says that the broker is the embedded one, which needs settings of its own."""
+    return os.environ.get("TAPEWATCH_EMBEDDED") == "1"
+
+
+def _add_tasks(app: faust.App, agent: Agent, publisher: Publisher) -> None:
+    @app.task
+    async def start_publisher() -> None:
+        await publisher.start()
+
+    @app.timer(TICK)
+    async def tick() -> None:
+        await agent.tick()
+
+    async def finish(*_: object, **__: object) -> None:
+        await agent.finish()
+        await publisher.stop()
+
+    app.on_before_shutdown.connect(finish, weak=False)
+
+
+def _wait_for_topics(settings: Settings, sources: Sequence[str]) -> bool:
+    """Wait until the source topics exist; False when a signal came first."""
+    stopping = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopping.set())
+    said = False
+    while not stopping.is_set():
+        try:
+            missing = [name for name, life in topics.topic_ids(settings.kafka, sources).items() if life is None]
+            problem = f"no topic {', '.join(missing)}; `tapewatch topics create` makes it" if missing else ""
+        except topics.TopicsError as error:
+            problem = str(error)
+        if not problem:
+            return True
+        if not said:
+            log.warning("waiting: %s", problem)
+            said = True
+        stopping.wait(WAIT_FOR_TOPICS)
+    return False
+
+
+def _status(app: faust.App) -> int:
+    try:
+        transport.run(app)
+    except (StartAgain, LostPlace) as reason:
+        log.info("starting afresh: %s", reason)
+        return START_AGAIN
+    except TooManyFailures as reason:
+        log.error("stopped: %s", reason)
+        return STAY_DOWN
+    except Unavailable as reason:
+        log.error("%s", reason)
+        return 1
+    return 0
+
+
+def main() -> None:
+    """The process of one worker; the pipeline is the only argument."""
+    name = sys.argv[1]
+    settings = read_settings()
+    set_up_logging(name, settings.log_level)
+    sys.exit(run_one(settings, name))
+
+
+if __name__ == "__main__":
+    main()

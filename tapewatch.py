@@ -1,0 +1,237 @@
+"""Tapewatch's front door: the table of commands. Each is a lazy call into a room; nothing is worked out here."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+import click
+
+Command = Callable[..., Any]
+
+
+def _room(target: str) -> Callable[..., Any]:
+    """The function `module:name`, imported now and not before."""
+    module, _, name = target.partition(":")
+    function: Callable[..., Any] = getattr(import_module(module), name)
+    return function
+
+
+def _settings(joined: bool = True, **flags: Any) -> Any:
+    """The settings; with `joined` those of the `up` that runs here where none are set."""
+    settings = _room("streams.settings:read_settings")(**flags)
+    if not joined or not settings.embedded:
+        return settings
+    settings = _room("streams.launch.join:joined")(settings)
+    os.environ["TAPEWATCH_EMBEDDED"] = "1"
+    return settings
+
+
+class Front(click.Group):
+    """Turns the errors that users meet into one line and an exit status: 1 the work failed, 2 wrong usage."""
+
+    usage = ("SettingsError", "UnknownTopic", "UnknownEntity", "WrongUsage")
+    expected = (
+        "BundleError",
+        "DataFileError",
+        "EmbeddedError",
+        "EngineError",
+        "FileNotFoundError",
+        "NothingRuns",
+        "NotReady",
+        "TooManyFailures",
+        "TopicsError",
+        "TrainingError",
+        "Unavailable",
+        "Unsendable",
+        "BenchError",
+    )
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            ctx.exit(0)
+        except Exception as error:
+            name = type(error).__name__
+            if name in self.usage or name in self.expected:
+                click.echo(f"tapewatch: {' '.join(str(error).split())}", err=True)
+                ctx.exit(2 if name in self.usage else 1)
+            raise
+
+
+JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+MAP = click.option("--map", "mapping", default="", metavar="OURS=THEIRS,...", help="Rename columns of the file.")
+
+
+@click.group(cls=Front, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="tapewatch")
+def main() -> None:
+    """Real-time signals for finance: Kafka in, fine-tuned models, alerts and a live dashboard out.
+
+    Without TAPEWATCH_KAFKA and TAPEWATCH_REDIS, `up` starts a broker and a store of its own, and every other command
+    joins the `up` that runs on this machine.
+    """
+
+
+@main.command()
+@click.option("--dashboard/--no-dashboard", default=True, help="Whether to run the dashboard.")
+@click.option("--replay", default=None, metavar="SAMPLE", help="Sample to replay, or `none`. [default: news on the embedded broker, else none]")
+@click.option("--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="Processes a pipeline.")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port of the dashboard. [default: 8501, or a free one when that is taken]")
+def up(dashboard: bool, replay: str | None, workers: int, port: int) -> None:
+    """Run everything on this machine until Ctrl-C."""
+    settings = _settings(joined=False)
+    _room("streams.launch.logs:set_up_logging")("up", settings.log_level)
+    sample = replay or ("news" if settings.embedded else "none")
+    _room("streams.launch.up:run")(settings, dashboard=dashboard, replay=sample, workers=workers, port=port)
+
+
+@main.command()
+@click.argument("pipelines", nargs=-1, required=True)
+def worker(pipelines: tuple[str, ...]) -> None:
+    """Run the named pipelines, one process each, until Ctrl-C."""
+    known = _room("streams.pipelines:names")()
+    for name in pipelines:
+        if name not in known:
+            raise click.BadParameter(f"{name!r} is none of {', '.join(known)}", param_hint="PIPELINE")
+    settings = _settings()
+    _room("streams.launch.logs:set_up_logging")("worker", settings.log_level)
+    _room("streams.launch.worker:run_many")(settings, pipelines)
+
+
+@main.command()
+@click.option("--port", type=click.IntRange(0, 65535), default=8501, show_default=True)
+@click.option("--address", default="127.0.0.1", show_default=True, help="Address to listen on.")
+def dashboard(port: int, address: str) -> None:
+    """Run the dashboard alone, until Ctrl-C."""
+    settings = _settings()
+    command = _room("dashboard.launch:command")(port, settings, address)
+    os.execve(command[0], command, {**os.environ, **settings.environment()})  # noqa: S606 - our own command line
+
+
+@main.group()
+def topics() -> None:
+    """Topics on the broker."""
+
+
+@topics.command("create")
+def topics_create() -> None:
+    """Create all topics that are missing."""
+    settings = _settings()
+    created = _room("streams.launch.commands:create_topics")(settings)
+    click.echo(f"created {len(created)} topics" if created else "all topics exist")
+
+
+@main.command()
+@click.argument("topic")
+@click.argument("file")
+@MAP
+def send(topic: str, file: str, mapping: str) -> None:
+    """Publish FILE (JSON Lines or CSV, gzip allowed, - for standard input) onto TOPIC; `news` means tapewatch.news."""
+    columns = _room("streams.launch.rows:parse_mapping")(mapping)
+    _room("streams.launch.send:send")(_settings(), topic, file, columns)
+
+
+@main.command()
+@click.argument("pipeline", type=click.Choice(["news"]))
+@click.argument("file")
+@MAP
+@click.option("--all", "every", is_flag=True, help="Print every derived topic as {topic, key, value}, signals included.")
+def score(pipeline: str, file: str, mapping: str, every: bool) -> None:
+    """Run a pipeline over FILE with no broker: records in, scored records out on standard output, in order."""
+    columns = _room("streams.launch.rows:parse_mapping")(mapping)
+    _room("streams.launch.score:score")(_settings(joined=False), pipeline, file, columns, sys.stdout, every)
+
+
+@main.command()
+@click.argument("entity", default="")
+@click.option("--bucket", type=click.Choice(["1m", "5m", "1h", "1d"]), default="5m", show_default=True)
+@click.option("--since", default=None, metavar="TIME", help="First bucket, RFC 3339. [default: 36 buckets back]")
+@click.option("--until", default=None, metavar="TIME", help="End, RFC 3339. [default: now]")
+@JSON
+def trend(entity: str, bucket: str, since: str | None, until: str | None, as_json: bool) -> None:
+    """Sentiment over time, towards ENTITY (a symbol) or of the whole market."""
+    rows = _room("streams.launch.commands:trend")(_settings(), entity, bucket, since, until)
+    _print(rows, as_json)
+
+
+@main.command()
+@click.option("--state", type=click.Choice(["pending", "firing", "acknowledged", "silenced", "resolved"]), default=None)
+@JSON
+def alerts(state: str | None, as_json: bool) -> None:
+    """The alerts as the store has them, the newest first."""
+    rows = _room("streams.launch.commands:alerts")(_settings(), state)
+    _print(rows, as_json)
+
+
+@main.command()
+@click.argument("task", type=click.Choice(["news"]))
+@click.option("--data", "files", multiple=True, required=True, metavar="FILE", help="Labelled data; may be given again.")
+@MAP
+@click.option("--bundle", default=None, metavar="DIR", help="A bundle's folder. [default: the active bundle]")
+@JSON
+def evaluate(task: str, files: tuple[str, ...], mapping: str, bundle: str | None, as_json: bool) -> None:
+    """Quality figures of a bundle on labelled data."""
+    columns = _room("streams.launch.rows:parse_mapping")(mapping)
+    figures = _room("models.evaluate:evaluate")(task, files, columns, bundle, _settings(joined=False))
+    _print(figures, as_json)
+
+
+@main.group()
+def models() -> None:
+    """Model bundles: list, train."""
+
+
+@models.command("list")
+@JSON
+def models_list(as_json: bool) -> None:
+    """The bundles that this machine has."""
+    _print(_room("streams.launch.commands:bundles")(_settings(joined=False)), as_json)
+
+
+@models.command("train")
+@click.argument("task", type=click.Choice(["news"]))
+@click.option("--data", "files", multiple=True, metavar="FILE", help="Labelled data. [default: the sets in TAPEWATCH_DATA]")
+@MAP
+@click.option("--out", default=None, metavar="DIR", help="Where the bundle is written. [default: TAPEWATCH_BUNDLES]")
+def models_train(task: str, files: tuple[str, ...], mapping: str, out: str | None) -> None:
+    """Train on your own data; the result is a bundle with its model card. Needs the extra `train`."""
+    columns = _room("streams.launch.rows:parse_mapping")(mapping)
+    _room("models.train:train")(task, files, columns, out, _settings(joined=False))
+
+
+@main.command()
+@click.argument("name", type=click.Choice(["stream", "news"]))
+@click.option("--rounds", type=click.IntRange(1, 50), default=5, show_default=True)
+@JSON
+def bench(name: str, rounds: int, as_json: bool) -> None:
+    """Benchmarks, from a checkout: ratios against named baselines in one run."""
+    figures = _room(f"tests.benchmarks.{name}:run")(rounds=rounds)
+    _print(figures, as_json)
+
+
+@main.command()
+@JSON
+def doctor(as_json: bool) -> None:
+    """What this machine has: engines, broker, store, bundles; what is missing and how to get it."""
+    _print(_room("streams.launch.doctor:examine")(_settings(joined=False)), as_json)
+
+
+def _print(rows: list[dict[str, Any]], as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(rows, ensure_ascii=False))
+    else:
+        click.echo(_room("streams.launch.tables:table")(rows))
+
+
+if __name__ == "__main__":
+    main()
