@@ -145,11 +145,12 @@ class Publisher:
         return producer
 
     async def _close(self, producer: AIOKafkaProducer | None) -> None:
-        if producer is None or self._producer is not producer:
+        opened = self._producer
+        if opened is None or opened is not producer:
             return  # somebody else has closed it
         self._producer = None
         with contextlib.suppress(Exception):  # it is thrown away
-            await asyncio.wait_for(producer.stop(), STOP_WITHIN)
+            await asyncio.wait_for(opened.stop(), STOP_WITHIN)
 
     def _report(self, problem: BaseException | None) -> None:
         """Say once that publishing waits, and once that it goes on."""

@@ -1,0 +1,89 @@
+"""A real Apache Kafka for tests and benchmarks, run by a script that stands beside the checkout.
+
+`TAPEWATCH_TEST_KAFKA` names the script; by default `../shared/kafka/kafka`. It needs Java.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+from pathlib import Path
+from typing import Self
+
+from streams.launch.embedded import free_port
+
+ROOT = Path(__file__).resolve().parent.parent
+START_WITHIN = 120  # seconds
+
+
+def missing() -> str:
+    """Why no real Kafka can be had here, an empty string where one can."""
+    if not script().is_file():
+        return f"no Kafka script at {script()} (set TAPEWATCH_TEST_KAFKA)"
+    return "" if shutil.which("java") else "a real Kafka needs Java"
+
+
+def script() -> Path:
+    """The script that starts and crashes it."""
+    return Path(os.environ.get("TAPEWATCH_TEST_KAFKA") or ROOT.parent / "shared" / "kafka" / "kafka")
+
+
+class RealKafka:
+    """One broker on a port of its own, its data under `folder`."""
+
+    def __init__(self, folder: Path, extra: Path | None = None) -> None:
+        self._folder = folder
+        self._port = _free_pair()
+        self._extra = extra
+
+    @property
+    def bootstrap(self) -> str:
+        """The bootstrap server, `127.0.0.1:PORT`."""
+        return f"127.0.0.1:{self._port}"
+
+    def start(self) -> Self:
+        """Start; returns when the broker answers."""
+        more = ("--extra", str(self._extra)) if self._extra is not None else ()
+        self._run("start", "--port", str(self._port), *more)
+        return self
+
+    def kill(self) -> None:
+        """Crash it."""
+        self._run("kill")
+
+    def resume(self) -> None:
+        """Start it again on the same data; returns when it answers."""
+        self._run("resume")
+
+    def wipe(self) -> None:
+        """Kill it and delete its data."""
+        self._run("wipe")
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *exc: object) -> None:
+        self.wipe()
+
+    def _run(self, command: str, *arguments: str) -> None:
+        subprocess.run(
+            [str(script()), command, "--dir", str(self._folder / "kafka"), *arguments],
+            check=True,
+            timeout=START_WITHIN,
+            stdout=subprocess.DEVNULL,
+            start_new_session=True,  # a Ctrl-C at the terminal is for the test run, which then wipes
+        )
+
+
+def _free_pair() -> int:
+    """A free port whose successor is free too: the controller listens there."""
+    while True:
+        port = free_port()
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port + 1))
+            except OSError:
+                continue
+            return port
