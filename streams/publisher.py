@@ -24,7 +24,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0  # seconds between two tries
 Sendable = tuple[str, bytes | None, bytes | None, Sequence[tuple[str, bytes]]]
 
 
-class Unsendable(Exception):  # noqa: N818 - named by its consequence
+class Unsendable(Exception):
     """The broker will never take these records (`records`: their indices in the batch), each is too large."""
 
     def __init__(self, records: Sequence[int], problem: BaseException) -> None:
@@ -52,7 +52,8 @@ class Publisher:
 
     async def stop(self) -> None:
         """Close the connection. What `publish` has returned for is safe anyway."""
-        await self._close(self._producer)
+        if self._producer is not None:
+            await self._close(self._producer)
 
     async def publish(self, records: Sequence[Sendable]) -> None:
         """Send all; returns when every in-sync replica has them. Tries for as long as the broker is away.
@@ -144,13 +145,12 @@ class Publisher:
             self._idempotent = True
         return producer
 
-    async def _close(self, producer: AIOKafkaProducer | None) -> None:
-        opened = self._producer
-        if opened is None or opened is not producer:
-            return  # somebody else has closed it
-        self._producer = None
-        with contextlib.suppress(Exception):  # it is thrown away
-            await asyncio.wait_for(opened.stop(), STOP_WITHIN)
+    async def _close(self, producer: AIOKafkaProducer) -> None:
+        current = self._producer is producer
+        if current:  # else somebody has closed it already
+            self._producer = None
+            with contextlib.suppress(Exception):  # it is thrown away
+                await asyncio.wait_for(producer.stop(), STOP_WITHIN)
 
     def _report(self, problem: BaseException | None) -> None:
         """Say once that publishing waits, and once that it goes on."""
