@@ -69,7 +69,9 @@ class Front(click.Group):
 
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
-MAP = click.option("--map", "mapping", default="", metavar="OURS=THEIRS,...", help="Rename columns of the file.")
+MAP = click.option(
+    "--map", "mapping", default="", metavar="OURS=THEIRS,...", help="Rename columns of the file."
+)
 
 
 @click.group(cls=Front, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -84,9 +86,21 @@ def main() -> None:
 
 @main.command()
 @click.option("--dashboard/--no-dashboard", default=True, help="Whether to run the dashboard.")
-@click.option("--replay", default=None, metavar="SAMPLE", help="Sample to replay, or `none`. [default: news on the embedded broker, else none]")
-@click.option("--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="Processes a pipeline.")
-@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port of the dashboard. [default: 8501, or a free one when that is taken]")
+@click.option(
+    "--replay",
+    default=None,
+    metavar="SAMPLE",
+    help="Sample to replay, or `none`. [default: news on the embedded broker, else none]",
+)
+@click.option(
+    "--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="Processes a pipeline."
+)
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=0,
+    help="Port of the dashboard. [default: 8501, or a free one when that is taken]",
+)
 def up(dashboard: bool, replay: str | None, workers: int, port: int) -> None:
     """Run everything on this machine until Ctrl-C."""
     settings = _settings(joined=False)
@@ -145,7 +159,9 @@ def send(topic: str, file: str, mapping: str) -> None:
 @click.argument("pipeline", type=click.Choice(["news"]))
 @click.argument("file")
 @MAP
-@click.option("--all", "every", is_flag=True, help="Print every derived topic as {topic, key, value}, signals included.")
+@click.option(
+    "--all", "every", is_flag=True, help="Print every derived topic as {topic, key, value}, signals included."
+)
 def score(pipeline: str, file: str, mapping: str, every: bool) -> None:
     """Run a pipeline over FILE with no broker: records in, scored records out on standard output, in order."""
     columns = _room("streams.launch.rows:parse_mapping")(mapping)
@@ -155,7 +171,9 @@ def score(pipeline: str, file: str, mapping: str, every: bool) -> None:
 @main.command()
 @click.argument("entity", default="")
 @click.option("--bucket", type=click.Choice(["1m", "5m", "1h", "1d"]), default="5m", show_default=True)
-@click.option("--since", default=None, metavar="TIME", help="First bucket, RFC 3339. [default: 36 buckets back]")
+@click.option(
+    "--since", default=None, metavar="TIME", help="First bucket, RFC 3339. [default: 36 buckets back]"
+)
 @click.option("--until", default=None, metavar="TIME", help="End, RFC 3339. [default: now]")
 @JSON
 def trend(entity: str, bucket: str, since: str | None, until: str | None, as_json: bool) -> None:
@@ -165,7 +183,9 @@ def trend(entity: str, bucket: str, since: str | None, until: str | None, as_jso
 
 
 @main.command()
-@click.option("--state", type=click.Choice(["pending", "firing", "acknowledged", "silenced", "resolved"]), default=None)
+@click.option(
+    "--state", type=click.Choice(["pending", "firing", "acknowledged", "silenced", "resolved"]), default=None
+)
 @JSON
 def alerts(state: str | None, as_json: bool) -> None:
     """The alerts as the store has them, the newest first."""
@@ -175,7 +195,9 @@ def alerts(state: str | None, as_json: bool) -> None:
 
 @main.command()
 @click.argument("task", type=click.Choice(["news"]))
-@click.option("--data", "files", multiple=True, required=True, metavar="FILE", help="Labelled data; may be given again.")
+@click.option(
+    "--data", "files", multiple=True, required=True, metavar="FILE", help="Labelled data; may be given again."
+)
 @MAP
 @click.option("--bundle", default=None, metavar="DIR", help="A bundle's folder. [default: the active bundle]")
 @JSON
@@ -200,9 +222,17 @@ def models_list(as_json: bool) -> None:
 
 @models.command("train")
 @click.argument("task", type=click.Choice(["news"]))
-@click.option("--data", "files", multiple=True, metavar="FILE", help="Labelled data. [default: the sets in TAPEWATCH_DATA]")
+@click.option(
+    "--data",
+    "files",
+    multiple=True,
+    metavar="FILE",
+    help="Labelled data. [default: the sets in TAPEWATCH_DATA]",
+)
 @MAP
-@click.option("--out", default=None, metavar="DIR", help="Where the bundle is written. [default: TAPEWATCH_BUNDLES]")
+@click.option(
+    "--out", default=None, metavar="DIR", help="Where the bundle is written. [default: TAPEWATCH_BUNDLES]"
+)
 def models_train(task: str, files: tuple[str, ...], mapping: str, out: str | None) -> None:
     """Train on your own data; the result is a bundle with its model card. Needs the extra `train`."""
     columns = _room("streams.launch.rows:parse_mapping")(mapping)

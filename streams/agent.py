@@ -1,8 +1,8 @@
 """The agent: one guarded pipeline on Kafka, in its own process.
 
-What waits in all partitions becomes one batch. It goes through the guard in executor threads, is published, and only
-then acknowledged, in order. While a batch is committed and published the next is scored already. A crash anywhere between
-leads to a redelivery, which changes nothing and publishes again.
+What waits in all partitions becomes one batch. It goes through the guard in executor threads, is published,
+and only then acknowledged, in order. While a batch is committed and published the next is scored already. A
+crash anywhere between leads to a redelivery, which changes nothing and publishes again.
 
 Two checks tie the batch to the world: the topic must still live the life that the marks belong to (asked after the
 batch was fetched and before its effects), and the store must stand where this owner's reading does.
@@ -11,6 +11,7 @@ batch was fetched and before its effects), and the store must stand where this o
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
@@ -21,15 +22,18 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, TypeVar, cast
+
+from aiokafka.errors import KafkaError
 
 from streams.guard import Guard, Item, Out, Pipeline
 from streams.metrics import Metrics
 from streams.pipelines import PIPELINES, kinds
+from streams.publisher import Publisher
+from streams.runs import Run
 from streams.settings import Settings
 from streams.state.store import Store, Unavailable, as_text
-from streams.publisher import Publisher
-from streams.transport import TP, Run
+from streams.transport import TP, Intake
 
 log = logging.getLogger("tapewatch.agent")
 
@@ -38,25 +42,13 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0  # seconds between two tries on a store th
 HEARTBEAT = 1.0
 HEARTBEAT_KEPT = 15  # seconds
 OUTBOX_AT_ONCE = 500
+FINISH_WITHIN = 2.0  # seconds
 
 T = TypeVar("T")
 
 
 class StartAgain(Exception):
     """This process's view of broker or store is out of date; a fresh start puts it right. Nobody's fault."""
-
-
-class Intake(Protocol):
-    """What the agent asks of the transport."""
-
-    async def topic_id(self, topic: str) -> str | None:
-        """The id of the topic's present life, None where there is no such topic."""
-
-    def assigned(self) -> set[TP]:
-        """The partitions that this worker owns."""
-
-    def lag(self) -> Mapping[TP, int]:
-        """Records between the commit and the log's end, a partition each."""
 
 
 class Agent:
@@ -88,6 +80,8 @@ class Agent:
         self._slots = asyncio.Semaphore(IN_FLIGHT)
         self._away_since: float | None = None
         self._intake: Intake | None = None
+        self.failure: Exception | None = None
+        self._failed = asyncio.Event()
         self._done, self._rate, self._batch_ms = 0, 0.0, 0.0
         self._started = clock()
 
@@ -117,7 +111,27 @@ class Agent:
         return starts
 
     async def handle(self, runs: Sequence[Run]) -> None:
-        """Take one batch on; returns when it is scored, while its effects and publications go on in order."""
+        """Take one batch on; returns when it is scored, while its effects and publications go on in order.
+
+        When the agent has failed it never returns: `run` then ends, and the process with it.
+        """
+        try:
+            await self._take(runs)
+        except Exception as error:
+            self._fail(error)
+            await asyncio.Event().wait()
+
+    async def run(self) -> None:
+        """Beside the app: the pipeline's timers, its outbox, the heartbeat; ends when the agent has failed."""
+        while not self._failed.is_set():
+            try:
+                await self._tick()
+            except Exception as error:
+                self._fail(error)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._failed.wait(), HEARTBEAT)
+
+    async def _take(self, runs: Sequence[Run]) -> None:
         await self._slots.acquire()
         began = time.perf_counter()
         items = self._items(runs)
@@ -125,16 +139,10 @@ class Agent:
         now = self._clock()
         await self._patiently(partial(self._guard.prepare, items, now), self._scoring)
         self._metrics.stage(self.name, "score", time.perf_counter() - began)
-        before = self._tail
-        if before is not None and before.done():
-            before.result()  # a batch before this one failed: so does the worker
-        self._tail = asyncio.create_task(self._finish(items, runs, confirmed, before, now, began))
+        self._tail = asyncio.create_task(self._finish(items, runs, confirmed, self._tail, now, began))
 
-    async def tick(self) -> None:
-        """Once a second: the pipeline's timers, what they left in the outbox, the heartbeat."""
+    async def _tick(self) -> None:
         owned = self._owned()
-        if self._tail is not None and self._tail.done():
-            self._tail.result()
         try:
             now = self._clock()
             await self._in(self._storing, partial(self._pipeline.tick, self._store, owned, now))
@@ -144,11 +152,17 @@ class Agent:
             self._note_away(error)
 
     async def finish(self) -> None:
-        """Wait for the batches under way, then stop the executors."""
+        """Wait a moment for the batches under way; what is not acknowledged by then comes again."""
         if self._tail is not None:
-            await asyncio.gather(self._tail, return_exceptions=True)
-        self._scoring.shutdown()
-        self._storing.shutdown()
+            await asyncio.wait([self._tail], timeout=FINISH_WITHIN)
+        self._scoring.shutdown(wait=False, cancel_futures=True)
+        self._storing.shutdown(wait=False, cancel_futures=True)
+        await self._publisher.stop()
+
+    def _fail(self, error: Exception) -> None:
+        if self.failure is None:
+            self.failure = error
+            self._failed.set()
 
     # One batch
 
@@ -189,6 +203,9 @@ class Agent:
             self._metrics.stage(self.name, "publish", ended - published)
             self._done += len(items)
             self._batch_ms = (ended - began) * 1000
+        except Exception as error:
+            self._fail(error)
+            raise  # so that no later batch overtakes this one
         finally:
             self._slots.release()
 
@@ -215,10 +232,18 @@ class Agent:
 
     async def _life(self, topic: str) -> str:
         assert self._intake is not None
-        life = await self._intake.topic_id(topic)
-        if life is None:
-            raise StartAgain(f"topic {topic} is gone")
-        return life
+        pause = FIRST_PAUSE
+        while True:
+            try:
+                life = await self._intake.topic_id(topic)
+            except KafkaError as error:
+                log.debug("%s: the broker does not answer: %s", self.name, error)
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, LONGEST_PAUSE)
+                continue
+            if life is None:
+                raise StartAgain(f"topic {topic} is gone")
+            return life
 
     async def _confirm(self, topics: set[str]) -> None:
         """Raise StartAgain unless each topic still lives the life that this worker's marks belong to."""
@@ -238,7 +263,9 @@ class Agent:
                 pause = min(2 * pause, LONGEST_PAUSE)
             else:
                 if self._away_since is not None:
-                    log.info("%s: the store is back after %.0f s", self.name, self._clock() - self._away_since)
+                    log.info(
+                        "%s: the store is back after %.0f s", self.name, self._clock() - self._away_since
+                    )
                     self._away_since = None
                 return result
 
@@ -270,7 +297,7 @@ class Agent:
             "at": now,
             "engine": getattr(self._pipeline, "engine", ""),
             "model": getattr(self._pipeline, "model", ""),
-            "assigned": len(lag),
+            "assigned": len(self._intake.assigned()) if self._intake else 0,
             "lag": {f"{tp.topic}:{tp.partition}": behind for tp, behind in lag.items()},
             "rate": round(self._rate, 2),
             "batch_ms": round(self._batch_ms, 2),
@@ -279,7 +306,12 @@ class Agent:
             "sources": list(PIPELINES[self.name].sources),
         }
         key = self._store.keys.worker(self.name, f"{socket.gethostname()}-{os.getpid()}")
-        self._store.call(lambda: self._store.client.set(key, json.dumps(beat), ex=HEARTBEAT_KEPT))
+        pipe, known = self._store.client.pipeline(transaction=False), self._store.keys.workers()
+        pipe.set(key, json.dumps(beat), ex=HEARTBEAT_KEPT)
+        pipe.zadd(known, {key: now})
+        pipe.zremrangebyscore(known, 0, now - HEARTBEAT_KEPT)
+        pipe.expire(known, 86_400)
+        self._store.call(pipe.execute)
 
 
 def _from_outbox(entry: bytes) -> Out:

@@ -1,8 +1,9 @@
 """The guard around every pipeline: decode, score, commit, derive; and what becomes of a record that fails.
 
-This is the synchronous core, the same for a worker on Kafka (`streams/agent.py`) and for a file (`tapewatch score`). It
-knows nothing of Kafka. Exceptions are named by their consequence: `Malformed` and whatever the pipeline raises about one
-record end in a dead letter, `Unavailable` slows down, `LostPlace` reads again, `TooManyFailures` stops the worker.
+This is the synchronous core, the same for a worker on Kafka (`streams/agent.py`) and for a file (`tapewatch
+score`). It knows nothing of Kafka. Exceptions are named by their consequence: `Malformed` and whatever the
+pipeline raises about one record end in a dead letter, `Unavailable` slows down, `LostPlace` reads again,
+`TooManyFailures` stops the worker.
 """
 
 from __future__ import annotations
@@ -136,7 +137,10 @@ class Guard(Generic[R]):
             self._note(item.dead is not None)
 
     def commit(self, items: Sequence[Item], now: float) -> None:
-        """Effects and marks in the store; every item then has a status. Raises Unavailable, LostPlace, TooManyFailures."""
+        """Effects and marks in the store; every item then has a status.
+
+        Raises Unavailable, LostPlace, TooManyFailures.
+        """
         for (topic, life), group in groupby(items, key=lambda item: (item.topic, item.life)):
             self._commit(topic, life, list(group), now)
         self.pipeline.settle(self.store, items, now)
@@ -164,7 +168,9 @@ class Guard(Generic[R]):
                 self._score(items, now, attempts + 1)
             elif len(items) == 1:
                 items[0].dead = Dead("model", _one_line(error), attempts)
-                log.warning("%s: record %r failed in the model: %s", self.pipeline.name, items[0].record.id, error)
+                log.warning(
+                    "%s: record %r failed in the model: %s", self.pipeline.name, items[0].record.id, error
+                )
             else:
                 middle = len(items) // 2
                 self._score(items[:middle], now)
@@ -174,7 +180,9 @@ class Guard(Generic[R]):
             item.prepared = made
 
     def _commit(self, topic: str, life: str, items: list[Item], now: float) -> None:
-        pieces = [items[start : start + self.pipeline.piece] for start in range(0, len(items), self.pipeline.piece)]
+        pieces = [
+            items[start : start + self.pipeline.piece] for start in range(0, len(items), self.pipeline.piece)
+        ]
         try:
             self._send(topic, life, pieces, now)
             return
@@ -191,7 +199,8 @@ class Guard(Generic[R]):
                     if attempt == ATTEMPTS:
                         item.dead = Dead("store", _one_line(error), attempt)
             if item.dead is not None and item.dead.stage == "store":
-                log.warning("%s: record at %s:%s failed in the store", self.pipeline.name, item.partition, item.offset)
+                where = f"{item.topic}:{item.partition}:{item.offset}"
+                log.warning("%s: record at %s failed in the store: %s", self.pipeline.name, where, item.dead.error)
                 self._note(True)
                 self._send(topic, life, [[item]], now)
 
@@ -205,7 +214,9 @@ class Guard(Generic[R]):
             now=now,
             settings=self.pipeline.settings(),
         )
-        for item, (status, decision) in zip((item for piece in pieces for item in piece), replies, strict=True):
+        for item, (status, decision) in zip(
+            (item for piece in pieces for item in piece), replies, strict=True
+        ):
             item.status, item.decision = status, decision
 
     def _note(self, failed: bool) -> None:
@@ -213,7 +224,8 @@ class Guard(Generic[R]):
         count = sum(self._failures) if failed else 0
         if count > LAST // 2:
             raise TooManyFailures(
-                f"{count} of the last {len(self._failures)} records failed in the model or the store of {self.pipeline.name}"
+                f"{count} of the last {len(self._failures)} records of {self.pipeline.name} "
+                "failed in the model or the store"
             )
 
     def _dead_letter(self, item: Item, now: float) -> Out:
@@ -248,4 +260,3 @@ def _step(item: Item) -> dict[str, Any]:
 
 def _one_line(error: Exception) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())
-

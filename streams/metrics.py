@@ -2,9 +2,9 @@
 
 | metric | meaning |
 |---|---|
-| tapewatch_records_total{pipeline, outcome} | records by how they ended, from the store: all workers of the pipeline together |
+| tapewatch_records_total{pipeline, outcome} | records by how they ended, from the store: all workers together |
 | tapewatch_stage_seconds{pipeline, stage} | time of a batch in a stage: score, store, publish |
-| tapewatch_lag_records{pipeline, topic, partition} | records between what is committed and the log's end, of this worker's partitions |
+| tapewatch_lag_records{pipeline, topic, partition} | records not done yet, of the partitions that this worker owns |
 """
 
 from __future__ import annotations

@@ -52,11 +52,15 @@ class NewsPipeline:
     piece = 16
     batch = 256
 
-    def __init__(self, settings: Settings, *, threads: int = 1, classifier: TextClassifier | None = None) -> None:
+    def __init__(
+        self, settings: Settings, *, threads: int = 1, classifier: TextClassifier | None = None
+    ) -> None:
         self._finder = Finder(load_gazetteer(settings.gazetteer))
         self._classifier = classifier or open_classifier(settings.bundles, "news", settings.engine, threads)
         if self._classifier.labels != LABELS:
-            raise EngineError(f"{self._classifier.model} has the labels {self._classifier.labels}, not {LABELS}")
+            raise EngineError(
+                f"{self._classifier.model} has the labels {self._classifier.labels}, not {LABELS}"
+            )
         self._classifier.warm()
         self._scored_topic, self._signals_topic = settings.topic("news.scored"), settings.topic("signals")
         self._lua = {
@@ -72,7 +76,9 @@ class NewsPipeline:
     def prepare(self, batch: Sequence[News], now: float) -> list[Prepared]:
         """Text, entities, sentiment, and what the store needs to find the story."""
         titles = [normalise(record.title) for record in batch]
-        found = [self._finder.find(title, record.symbols) for title, record in zip(titles, batch, strict=True)]
+        found = [
+            self._finder.find(title, record.symbols) for title, record in zip(titles, batch, strict=True)
+        ]
         probabilities = self._classifier.probabilities(titles)
         return [
             self._prepared(record, title, entities, p, now)
@@ -102,7 +108,11 @@ class NewsPipeline:
         yield Out(self._scored_topic, record.id.encode(), records.encode(scored))
         if not duplicate_of:
             for entity in reading.entities:
-                yield Out(self._signals_topic, _name(entity).encode(), records.encode(_signal(record, reading, entity)))
+                yield Out(
+                    self._signals_topic,
+                    _name(entity).encode(),
+                    records.encode(_signal(record, reading, entity)),
+                )
 
     def mask(self, raw: bytes) -> bytes:
         """Headlines are public: kept as they are."""
@@ -162,7 +172,7 @@ def _signal(record: News, reading: Reading, entity: EntitySentiment) -> Signal:
 
 def _feed_line(
     record: News, title: str, sentiment: Sentiment, entities: Sequence[EntitySentiment], now: float
-) -> bytes:
+) -> str:
     """A feed's JSON object up to its last brace: the store adds the story."""
     line = {
         "id": record.id,
@@ -174,4 +184,4 @@ def _feed_line(
         "entities": entities,
         "scored_at": records.as_time(now),
     }
-    return msgspec.json.encode(line)[:-1]
+    return msgspec.json.encode(line)[:-1].decode()

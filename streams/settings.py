@@ -14,6 +14,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 ROOT = Path(__file__).resolve().parent.parent
+BUNDLES = ROOT / "models" / "bundles"
+NOWHERE = Path()
 ENGINES = ("auto", "onnxruntime", "openvino", "tensorrt", "torch", "tiny")
 
 
@@ -32,19 +34,23 @@ class Settings:
     kafka: str = _setting("", "bootstrap servers, host:port[,host:port]; empty: the embedded broker of `up`")
     redis: str = _setting("", "URL of the Redis or Valkey server; empty: the embedded store of `up`")
     prefix: str = _setting("tapewatch", "prefix of topics, consumer groups and keys")
-    bundles: Path = _setting(ROOT / "models" / "bundles", "folder of model bundles")
+    bundles: Path = _setting(BUNDLES, "folder of model bundles")  # noqa: RUF009 - a constant
     engine: str = _setting("auto", f"inference engine: {', '.join(ENGINES)} (`tiny` is for tests)")
     partitions: int = _setting(4, "partitions of source and derived topics when they are created")
     replication: int = _setting(0, "replicas of each topic; 0: the number of brokers, at most 3")
     dedupe_hours: float = _setting(1.0, "how long a record's id is remembered, at most a million ids a topic")
     story_hours: float = _setting(6.0, "how long after its first headline a story still takes copies in")
-    gazetteer: str = _setting("", f"further gazetteer files (CSV: symbol,name,aliases), split by '{os.pathsep}'")
+    gazetteer: str = _setting(
+        "", f"further gazetteer files (CSV: symbol,name,aliases), split by '{os.pathsep}'"
+    )
     threads: int = _setting(0, "inference threads of a worker; 0: the cores divided among the workers")
     metrics_port: int = _setting(0, "port of a worker's /metrics on loopback; 0: a free one")
     metrics_host: str = _setting("127.0.0.1", "address that /metrics listens on")
     broker_memory_mb: int = _setting(1024, "`up` pauses its sources when the embedded broker holds this much")
-    store_memory_mb: int = _setting(512, "memory limit of the embedded store (it refuses writes, evicts nothing)")
-    run_dir: Path = _setting(Path(""), "where `up` says that it runs; empty: the user's runtime folder")
+    store_memory_mb: int = _setting(
+        512, "memory limit of the embedded store (it refuses writes, evicts nothing)"
+    )
+    run_dir: Path = _setting(NOWHERE, "where `up` says that it runs; empty: the user's runtime folder")  # noqa: RUF009
     log_level: str = _setting("INFO", "DEBUG, INFO, WARNING or ERROR")
 
     @property
@@ -105,7 +111,11 @@ def _check(settings: Settings) -> None:
         if not condition:
             raise SettingsError(f"{variable(name)}: {getattr(settings, name)!r} {why}")
 
-    need(bool(re.fullmatch(r"[A-Za-z0-9_-]{1,64}", settings.prefix)), "prefix", "may have letters, digits, _ and - only")
+    need(
+        bool(re.fullmatch(r"[A-Za-z0-9_-]{1,64}", settings.prefix)),
+        "prefix",
+        "may have letters, digits, _ and - only",
+    )
     need(settings.engine in ENGINES, "engine", f"is none of {', '.join(ENGINES)}")
     need(1 <= settings.partitions <= 1024, "partitions", "is not between 1 and 1024")
     need(0 <= settings.replication <= 16, "replication", "is not between 0 and 16")

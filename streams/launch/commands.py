@@ -30,7 +30,9 @@ def create_topics(settings: Settings) -> list[str]:
     return topics.create_topics(settings.kafka, specs, settings.partitions, settings.replication)
 
 
-def trend(settings: Settings, entity: str, bucket: str, since: str | None, until: str | None) -> list[dict[str, Any]]:
+def trend(
+    settings: Settings, entity: str, bucket: str, since: str | None, until: str | None
+) -> list[dict[str, Any]]:
     """The buckets of an entity (a symbol, with or without `symbol:`) or, without one, of the market."""
     now = int(time.time() * 1000)
     end = _time("--until", until) if until else now

@@ -14,7 +14,7 @@ from streams.launch.join import NothingRuns, joined, running_here
 from streams.pipelines import PIPELINES, all_topics
 from streams.settings import Settings
 from streams.state.store import Store, Unavailable
-from streams.state.views import health
+from streams.state.views import health, worker_keys
 
 ENGINES = (  # engine, distribution, how to get it
     ("onnxruntime", "onnxruntime", "`make setup`"),
@@ -26,7 +26,13 @@ ENGINES = (  # engine, distribution, how to get it
 
 def examine(settings: Settings) -> list[dict[str, Any]]:
     """One row a thing: what, whether it is well, what is known of it and what to do."""
-    rows = [_row("machine", True, f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")]
+    rows = [
+        _row(
+            "machine",
+            True,
+            f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
+        )
+    ]
     rows += list(_engines())
     rows += list(_bundles(settings))
     try:
@@ -55,7 +61,8 @@ def _bundles(settings: Settings) -> Iterator[dict[str, Any]]:
     count = 0
     for listed in list_bundles(settings.bundles):
         count += 1
-        yield _row(f"bundle {listed.task}/{listed.version}", True, "active" if listed.active else "not active")
+        note = listed.problem or ("active" if listed.active else "not active")
+        yield _row(f"bundle {listed.task}/{listed.version}", not listed.problem, note)
     if not count:
         yield _row("bundles", False, f"none in {settings.bundles}; set TAPEWATCH_BUNDLES")
     for spec in PIPELINES.values():
@@ -82,24 +89,25 @@ def _store(settings: Settings) -> str:
     store = Store(settings.redis, settings.prefix)
     info: Any = store.call(lambda: store.client.info())
     policy: Any = store.call(lambda: store.client.config_get("maxmemory-policy"))
-    kind = f"valkey {info['valkey_version']}" if "valkey_version" in info else f"redis {info['redis_version']}"
+    kind = (
+        f"valkey {info['valkey_version']}" if "valkey_version" in info else f"redis {info['redis_version']}"
+    )
     if policy.get("maxmemory-policy") != "noeviction":
         raise Unavailable(f"{kind} may evict keys and count twice: set maxmemory-policy noeviction")
     return f"{kind}, {info['used_memory'] / 2**20:.1f} MB used"
 
 
 def _workers(settings: Settings) -> Iterator[dict[str, Any]]:
-    import time
-
+    store = Store(settings.redis, settings.prefix)
     try:
-        beats = health(Store(settings.redis, settings.prefix), time.time())["workers"]
+        beats = health(store, worker_keys(store)).workers
     except Unavailable:
         return
     for name in PIPELINES:
-        mine = [beat for beat in beats if beat["pipeline"] == name]
+        mine = [beat for beat in beats if beat.pipeline == name]
         for beat in mine:
-            told = f"process {beat['pid']} on {beat['host']}, lag {sum(beat['lag'].values())}"
-            yield _row(f"worker {name}", True, f"{told}, metrics http://{beat['metrics']}/metrics")
+            told = f"process {beat.pid} on {beat.host}, {beat.behind} records behind"
+            yield _row(f"worker {name}", True, f"{told}, metrics http://{beat.metrics}/metrics")
         if not mine:
             yield _row(f"worker {name}", False, f"none runs: `tapewatch worker {name}`")
 

@@ -50,7 +50,14 @@ def _line(row: Row, kind: type[Record], now: float) -> Line:
         record = msgspec.convert(_plain(row.data, kind), kind, strict=False)
         raw = records.encode(record)
         records.decode(kind, raw, now)
-    except (msgspec.ValidationError, Malformed, ValueError, TypeError, OverflowError, RecursionError) as error:
+    except (
+        msgspec.ValidationError,
+        Malformed,
+        ValueError,
+        TypeError,
+        OverflowError,
+        RecursionError,
+    ) as error:
         return Line(row.line, raw or _bytes(row.data), None, str(error))
     return Line(row.line, raw, record, "")
 

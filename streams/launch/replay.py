@@ -19,10 +19,10 @@ from typing import Any
 
 from streams import records
 from streams.guard import Out
+from streams.publisher import Publisher
 from streams.records import News
 from streams.settings import Settings, read_settings
 from streams.state.store import Store
-from streams.publisher import Publisher
 
 log = logging.getLogger("tapewatch.replay")
 

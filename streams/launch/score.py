@@ -22,7 +22,9 @@ from streams.state.store import Store
 REPORT_EVERY = 5.0  # seconds
 
 
-def score(settings: Settings, name: str, path: str, mapping: Mapping[str, str], out: TextIO, every: bool) -> None:
+def score(
+    settings: Settings, name: str, path: str, mapping: Mapping[str, str], out: TextIO, every: bool
+) -> None:
     """Write the derived records of a file's rows to `out`, in order, one JSON object a line.
 
     With `every`, all derived topics as `{"topic", "key", "value"}`; without, the pipeline's main one. Dead letters are
@@ -46,11 +48,17 @@ def score(settings: Settings, name: str, path: str, mapping: Mapping[str, str], 
                     continue
                 tolerance.accept()
                 if item.status == "duplicate":
-                    print(f"{path}, line {line.number}: id {item.record.id!r} came before; skipped", file=sys.stderr)
+                    print(
+                        f"{path}, line {line.number}: id {item.record.id!r} came before; skipped",
+                        file=sys.stderr,
+                    )
             for made in guard.outputs([item for item in items if item.dead is None], now):
                 if every:
                     value = json.loads(made.value)
-                    print(json.dumps({"topic": made.topic, "key": (made.key or b"").decode(), "value": value}), file=out)
+                    print(
+                        json.dumps({"topic": made.topic, "key": (made.key or b"").decode(), "value": value}),
+                        file=out,
+                    )
                 elif made.topic == main:
                     print(made.value.decode(), file=out)
             if time.monotonic() - reported > REPORT_EVERY:

@@ -11,9 +11,9 @@ from streams import records
 from streams.guard import Out
 from streams.launch.files import read_records
 from streams.launch.rows import Tolerance
+from streams.publisher import Publisher
 from streams.records import DERIVED, SOURCES
 from streams.settings import Settings
-from streams.publisher import Publisher
 
 AT_ONCE = 500
 REPORT_EVERY = 2.0  # seconds

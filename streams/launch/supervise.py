@@ -1,7 +1,7 @@
 """A supervisor of child processes: starts them, starts them again, ends them all.
 
-A child says by its exit status what to do: `START_AGAIN` at once, `STAY_DOWN` never (it would do harm again), anything else
-after a pause that grows while it keeps failing.
+A child says by its exit status what to do: `START_AGAIN` at once, `STAY_DOWN` never (it would do harm again),
+anything else after a pause that grows while it keeps failing.
 """
 
 from __future__ import annotations
@@ -82,7 +82,11 @@ class Supervisor:
     def _ended(self, child: Child, status: int, now: float) -> None:
         if status == STAY_DOWN:
             child.down = "most of its last records failed"
-            log.error("%s stays down: %s; mend the cause, start again, replay the dead letters", child.name, child.down)
+            log.error(
+                "%s stays down: %s; mend the cause, start again, replay the dead letters",
+                child.name,
+                child.down,
+            )
             return
         if status == START_AGAIN:
             child.pause = FIRST_PAUSE

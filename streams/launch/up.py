@@ -18,13 +18,13 @@ from dataclasses import replace
 from types import FrameType
 from typing import Any
 
+from streams.launch.commands import create_topics
 from streams.launch.embedded import EmbeddedBroker, EmbeddedStore, free_port, port_taken
 from streams.launch.join import Running, announced
 from streams.launch.supervise import Child, Supervisor
 from streams.pipelines import PIPELINES
 from streams.settings import Settings
 from streams.state.store import Store, Unavailable
-from streams.launch.commands import create_topics
 
 log = logging.getLogger("tapewatch.up")
 
@@ -68,7 +68,7 @@ def run(settings: Settings, *, dashboard: bool, replay: str, workers: int, port:
             dashboard=address,
         )
         stack.enter_context(announced(settings, running))
-        up.wait_until_ready(workers, address)
+        up.wait_until_ready(address)
         if not stopping.is_set():
             _say_ready(settings, address)
         up.watch()
@@ -95,7 +95,11 @@ class _Up:
         self.stopping = stopping
         self.replay: Child | None = None
         self.replaying: dict[str, Any] = {}
-        self._environment = {**os.environ, **settings.environment(), "TAPEWATCH_EMBEDDED": str(int(broker is not None))}
+        self._environment = {
+            **os.environ,
+            **settings.environment(),
+            "TAPEWATCH_EMBEDDED": str(int(broker is not None)),
+        }
 
     def make_topics(self) -> None:
         create_topics(self.settings)
@@ -117,7 +121,7 @@ class _Up:
         self.replaying = {"sample": sample, "since": time.time(), "paused": None}
         self.replay = self.supervisor.add("replay", command, self._environment)
 
-    def wait_until_ready(self, workers: int, dashboard: str) -> None:
+    def wait_until_ready(self, dashboard: str) -> None:
         deadline = time.monotonic() + READY_WITHIN
         missing = ["everything"]
         while missing and not self.stopping.is_set():
@@ -143,12 +147,13 @@ class _Up:
     def _assigned(self, name: str) -> bool:
         """Whether the workers of this pipeline own all partitions of its topics."""
         try:
-            keys = list(self.store.client.scan_iter(self.store.keys.worker(name, "*"), count=1000))
-            beats = [json.loads(beat) for beat in (self.store.client.mget(keys) if keys else []) if beat]
-        except Exception as error:  # noqa: BLE001 - it is asked again; a store that is away is no reason to end
+            known: Any = self.store.client.zrange(self.store.keys.workers(), 0, -1)
+            kept: Any = self.store.client.mget(known) if known else []
+            beats = [json.loads(beat) for beat in kept if beat]
+        except Exception as error:
             log.debug("store: %s", error)
             return False
-        owned = sum(beat["assigned"] for beat in beats if beat["started_at"])
+        owned = sum(beat["assigned"] for beat in beats if beat["pipeline"] == name)
         return bool(owned >= self.settings.partitions * len(PIPELINES[name].sources))
 
     def _revive_servers(self) -> None:
@@ -156,7 +161,9 @@ class _Up:
             log.error("the embedded store died; a new one starts empty and is filled again from the broker")
             self.store_server.start()
         if self.broker is not None and not self.broker.alive():
-            log.error("the embedded broker died and its topics with it; new ones are made, workers start afresh")
+            log.error(
+                "the embedded broker died and its topics with it; new ones are made, workers start afresh"
+            )
             self.broker.start()
             self.make_topics()
 

@@ -1,21 +1,18 @@
-"""One worker: one pipeline in this process (`python -m streams.launch.worker news`), or several under a supervisor.
+"""One worker: one pipeline in this process (`python -m streams.launch.worker news`); or several, supervised.
 
-Exit status: 0 after a signal, START_AGAIN when broker or store have changed under it, STAY_DOWN when most records failed,
-1 otherwise.
+Exit status: 0 after a signal, START_AGAIN when broker or store have changed under it, STAY_DOWN when most
+records failed, 1 otherwise.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
-
-import faust
+from collections.abc import Sequence
 
 from engines.engine import EngineError
 from streams import topics, transport
@@ -27,38 +24,13 @@ from streams.metrics import Metrics
 from streams.pipelines import PIPELINES, open_pipeline
 from streams.publisher import Publisher
 from streams.settings import Settings, read_settings
-from streams.state.store import LostPlace, Store, Unavailable
-from streams.transport import TP
+from streams.state.store import LostPlace, Store
 
 log = logging.getLogger("tapewatch.worker")
 
 MAX_RECORDS = 512  # records that are handed to the guard at once
 EMBEDDED_FETCH_WAIT = 10  # ms; Tansu holds a fetch half that long, records or not
 WAIT_FOR_TOPICS = 1.0  # seconds between two looks
-TICK = 1.0
-
-
-class Intake:
-    """What the agent asks of the transport."""
-
-    def __init__(self, app: faust.App) -> None:
-        self._app = app
-
-    async def topic_id(self, topic: str) -> str | None:
-        """The id of the topic's present life, None where there is no such topic."""
-        return (await transport.lives(self._app, [topic]))[topic]
-
-    def assigned(self) -> set[TP]:
-        """The partitions that this worker owns."""
-        return transport.assigned(self._app)
-
-    def lag(self) -> Mapping[TP, int]:
-        """Records between the commit and the log's end, a partition each."""
-        found = {}
-        for tp in self.assigned():
-            end, done = transport.highwater(self._app, tp), transport.committed(self._app, tp)
-            found[tp] = max(0, (end or 0) - (done or 0))
-        return found
 
 
 def run_one(settings: Settings, name: str) -> int:
@@ -88,12 +60,17 @@ def run_one(settings: Settings, name: str) -> int:
         fetch_wait_ms=EMBEDDED_FETCH_WAIT if embedded else None,
         start_offsets=agent.start_offsets,
     )
-    agent.bind(Intake(app))
+    agent.bind(transport.Intake(app))
     transport.consume(app, sources, agent.handle, MAX_RECORDS)
-    _add_tasks(app, agent, publisher)
+
+    async def finish(*_: object, **__: object) -> None:
+        await agent.finish()
+
+    app.on_before_shutdown.connect(finish, weak=False)
     if not _wait_for_topics(settings, sources):
         return 0
-    status = _status(app)
+    ended = transport.run(app, agent.run)
+    status = _status(agent.failure, ended)
     pipeline.close()
     store.close()
     return status
@@ -120,22 +97,6 @@ def _is_embedded() -> bool:
     return os.environ.get("TAPEWATCH_EMBEDDED") == "1"
 
 
-def _add_tasks(app: faust.App, agent: Agent, publisher: Publisher) -> None:
-    @app.task
-    async def start_publisher() -> None:
-        await publisher.start()
-
-    @app.timer(TICK)
-    async def tick() -> None:
-        await agent.tick()
-
-    async def finish(*_: object, **__: object) -> None:
-        await agent.finish()
-        await publisher.stop()
-
-    app.on_before_shutdown.connect(finish, weak=False)
-
-
 def _wait_for_topics(settings: Settings, sources: Sequence[str]) -> bool:
     """Wait until the source topics exist; False when a signal came first."""
     stopping = threading.Event()
@@ -144,7 +105,9 @@ def _wait_for_topics(settings: Settings, sources: Sequence[str]) -> bool:
     said = False
     while not stopping.is_set():
         try:
-            missing = [name for name, life in topics.topic_ids(settings.kafka, sources).items() if life is None]
+            missing = [
+                name for name, life in topics.topic_ids(settings.kafka, sources).items() if life is None
+            ]
             problem = f"no topic {', '.join(missing)}; `tapewatch topics create` makes it" if missing else ""
         except topics.TopicsError as error:
             problem = str(error)
@@ -157,19 +120,20 @@ def _wait_for_topics(settings: Settings, sources: Sequence[str]) -> bool:
     return False
 
 
-def _status(app: faust.App) -> int:
-    try:
-        transport.run(app)
-    except (StartAgain, LostPlace) as reason:
-        log.info("starting afresh: %s", reason)
-        return START_AGAIN
-    except TooManyFailures as reason:
-        log.error("stopped: %s", reason)
-        return STAY_DOWN
-    except Unavailable as reason:
-        log.error("%s", reason)
-        return 1
-    return 0
+def _status(failure: Exception | None, status: int) -> int:
+    """The exit status: by what ended the agent, or else the app's own."""
+    match failure:
+        case None:
+            return status
+        case StartAgain() | LostPlace():
+            log.info("starting afresh: %s", failure)
+            return START_AGAIN
+        case TooManyFailures():
+            log.error("stopped: %s", failure)
+            return STAY_DOWN
+        case _:
+            log.error("the agent failed: %s", failure, exc_info=failure)
+            return 1
 
 
 def main() -> None:

@@ -17,6 +17,7 @@ the prefix and the life, and follow the comments here.
 | alert, alerts, active | see alerts.lua | never (bounded) |
 | outbox | list of publications, one a pipeline and partition | never (drained) |
 | worker | JSON of a worker's heartbeat | 15 s |
+| workers | zset of heartbeat keys -> time of the last beat, s | a day |
 | replay | JSON: which sample `up` replays, and whether it is paused | 15 s |
 """
 
@@ -78,6 +79,10 @@ class Keys:
     def worker(self, pipeline: str, who: str) -> str:
         """The heartbeat of one worker."""
         return f"{self.prefix}:worker:{pipeline}:{who}"
+
+    def workers(self) -> str:
+        """The keys of the heartbeats, so that nobody has to search for them."""
+        return f"{self.prefix}:workers"
 
     def replay(self) -> str:
         """What `up` replays, so that pages can say so."""

@@ -7,6 +7,7 @@ again changes nothing.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any, TypeVar
 import msgspec
 import redis
 from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import NoScriptError, OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
 from redis.retry import Retry
 
 from streams.state.keys import Keys
@@ -23,7 +24,17 @@ from streams.state.keys import Keys
 DEDUPE_MAX = 1_000_000  # ids a generation of the memory holds
 _HERE = Path(__file__).parent
 # Answers of a living server that mean "not now": full, loading, busy with another script, a replica.
-_NOT_NOW = ("OOM", "LOADING", "BUSY", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "NOREPLICAS", "TRYAGAIN", "MISCONF")
+_NOT_NOW = (
+    "OOM",
+    "LOADING",
+    "BUSY",
+    "READONLY",
+    "MASTERDOWN",
+    "CLUSTERDOWN",
+    "NOREPLICAS",
+    "TRYAGAIN",
+    "MISCONF",
+)
 
 T = TypeVar("T")
 
@@ -40,9 +51,10 @@ class LostPlace(Exception):
     """The store does not stand where this owner's reading does: read again from where it stands."""
 
 
-def digest(text: str) -> bytes:
-    """Sixteen bytes that stand for an id of any length (BLAKE2b, so that nobody can make two ids meet)."""
-    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+def digest(text: str) -> str:
+    """22 characters that stand for an id of any length (BLAKE2b, so that nobody can make two ids meet)."""
+    found = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+    return base64.b64encode(found)[:22].decode()  # text: the scripts' msgpack knows no binary
 
 
 def as_text(value: bytes | str) -> str:
@@ -58,7 +70,11 @@ def script_source(*names: str) -> str:
 def connect(url: str, timeout: float = 5.0) -> redis.Redis:
     """A client that answers bytes and never retries by itself (a retry is decided where its meaning is known)."""
     return redis.Redis.from_url(
-        url, decode_responses=False, socket_timeout=timeout, socket_connect_timeout=timeout, retry=Retry(NoBackoff(), 0)
+        url,
+        decode_responses=False,
+        socket_timeout=timeout,
+        socket_connect_timeout=timeout,
+        retry=Retry(NoBackoff(), 0),
     )
 
 
@@ -83,10 +99,11 @@ class Store:
         now: float,
         settings: dict[str, Any],
     ) -> list[Any]:
-        """Run the atomic step of the scripts `names` (the guard last) over the items of each piece; their replies in order.
+        """Run the atomic step of the scripts `names` (the guard last) over the items of each piece; replies in order.
 
-        One round trip. Replies are `[status, decision]` as in guard.lua; `now` is in seconds. Raises Unavailable, LostPlace, or
-        Refused when a piece failed; what pieces before it did is done, and is answered as such when it is sent again.
+        One round trip. Replies are `[status, decision]` as in guard.lua; `now` is in seconds. Raises Unavailable,
+        LostPlace, or Refused when a piece failed; what pieces before it did is done, and is answered as such when it
+        is sent again.
         """
         script = self._script(names)
         keys = [
@@ -106,7 +123,11 @@ class Store:
             "settings": settings,
         }
         blobs = [msgspec.msgpack.encode({**head, "items": list(piece)}) for piece in pieces]
-        return [reply for answer in self._evaluate(script, keys, blobs) for reply in msgspec.msgpack.decode(answer)]
+        return [
+            reply
+            for answer in self._evaluate(script, keys, blobs)
+            for reply in msgspec.msgpack.decode(answer)
+        ]
 
     def run(self, names: tuple[str, ...], keys: Sequence[str], argument: Any) -> Any:
         """Run one script (its Lua files joined) outside the guard on one msgpack argument; raises as `commit` does."""
@@ -163,6 +184,6 @@ def _meaning(error: RedisError) -> Exception:
         return Unavailable(f"the store does not answer: {text or type(error).__name__}")
     if "GAP partition" in text:
         return LostPlace(text)
-    if text.startswith(_NOT_NOW) or "-OOM" in text or "OOM command" in text:
+    if isinstance(error, _NOT_NOW) or text.startswith(_NOT_NOW_WORDS) or "used memory > 'maxmemory'" in text:
         return Unavailable(f"the store refuses writes: {text}")
     return Refused(text)

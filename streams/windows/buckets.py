@@ -61,8 +61,9 @@ def closed_until(watermark: int) -> int:
 def watermark_of(partitions: Mapping[int, tuple[int, int]], now: int, idle_after: int = MINUTE) -> int:
     """The watermark of a topic: the smallest of its active partitions' largest event times; all in ms.
 
-    `partitions` gives, for each partition, its largest event time and the wall time of its last record. Event times ahead
-    of the clock count as the clock. A partition without a record for `idle_after` is idle; when all are, the clock is the watermark.
+    `partitions` gives, for each partition, its largest event time and the wall time of its last record. Event
+    times ahead of the clock count as the clock. A partition without a record for `idle_after` is idle; when all
+    are, the clock is the watermark.
     """
     active = [min(event, now) for event, seen in partitions.values() if now - seen < idle_after]
     return min(active, default=now)

@@ -1,0 +1,259 @@
+"""A crash run: real workers are killed while they work, then every record is accounted for.
+
+Used by `test_crash.py` in a short seeded form and by `make soak` in the long one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+
+from streams.settings import Settings
+from streams.state.store import Store
+from streams.windows.buckets import FIELDS, decode
+
+SAMPLE = Path(__file__).resolve().parents[2] / "streams" / "launch" / "samples" / "news.jsonl.gz"
+POISON = (
+    b"{",
+    b'{"id": 7}',
+    b"\xff\xfe\x00",
+    b'{"id":"x","ts":"9999-01-01T00:00:00Z","source":"s","title":"t"}',
+)
+
+
+@dataclass
+class Sent:
+    """What was produced: ids of good records, places of poison."""
+
+    ids: set[str] = field(default_factory=set)
+    poison: set[tuple[int, int]] = field(default_factory=set)
+
+    @property
+    def total(self) -> int:
+        return len(self.ids) + len(self.poison)
+
+
+@dataclass
+class Account:
+    """What was found at the end."""
+
+    outcomes: dict[str, int]
+    scored: set[str]
+    published: int
+    dead: set[tuple[int, int]]
+    counted: int  # headlines in the market's daily buckets
+
+
+def titles(count: int) -> list[str]:
+    """Real headlines, each made one of its own by a number when the sample is used up."""
+    with gzip.open(SAMPLE, "rt", encoding="utf-8") as lines:
+        found = [json.loads(line)["title"] for line in lines]
+    return [
+        found[i % len(found)] + (f" ({i // len(found)})" if i >= len(found) else "") for i in range(count)
+    ]
+
+
+async def produce(
+    settings: Settings, count: int, poison_share: float, seed: int, prefix: str = "crash"
+) -> Sent:
+    """Put `count` records on the news topic at once, some of them poison."""
+    generator = random.Random(seed)
+    sent = Sent()
+    producer = AIOKafkaProducer(bootstrap_servers=settings.kafka, linger_ms=5, acks="all")
+    await producer.start()
+    topic, now = settings.topic("news"), time.time()
+    waiting = []
+    for index, title in enumerate(titles(count)):
+        at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now - generator.random() * 3600))
+        identity = f"{prefix}-{index}"
+        if generator.random() < poison_share:
+            waiting.append(
+                (None, await producer.send(topic, generator.choice(POISON), key=identity.encode()))
+            )
+            continue
+        record = {"id": identity, "ts": at, "source": "test", "title": title}
+        waiting.append(
+            (identity, await producer.send(topic, json.dumps(record).encode(), key=identity.encode()))
+        )
+    for sent_id, future in waiting:
+        place = await future
+        if sent_id is None:
+            sent.poison.add((place.partition, place.offset))
+        else:
+            sent.ids.add(sent_id)
+    await producer.stop()
+    return sent
+
+
+async def read_all(bootstrap: str, topic: str) -> list[tuple[bytes, dict[str, bytes]]]:
+    """Every record of a topic as (value, headers)."""
+    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, enable_auto_commit=False)
+    await consumer.start()
+    try:
+        partitions = [TopicPartition(topic, number) for number in await _partitions(consumer, topic)]
+        consumer.assign(partitions)
+        ends = await consumer.end_offsets(partitions)
+        await consumer.seek_to_beginning(*partitions)
+        found = []
+        while any([await consumer.position(tp) < ends[tp] for tp in partitions]):
+            for records in (await consumer.getmany(timeout_ms=500)).values():
+                found += [(record.value, dict(record.headers)) for record in records]
+        return found
+    finally:
+        await consumer.stop()
+
+
+async def _partitions(consumer: AIOKafkaConsumer, topic: str) -> set[int]:
+    await consumer._client.set_topics([topic])
+    deadline = time.monotonic() + 10
+    while not (found := consumer.partitions_for_topic(topic)):
+        assert time.monotonic() < deadline, f"no topic {topic}"
+        await asyncio.sleep(0.05)
+    return found
+
+
+class Workers:
+    """Worker processes of one pipeline, started, killed and ended at will."""
+
+    def __init__(self, settings: Settings, pipeline: str = "news", embedded: bool = True) -> None:
+        self._environment = {
+            **os.environ,
+            **settings.environment(),
+            "TAPEWATCH_ENGINE": "tiny",
+            "TAPEWATCH_EMBEDDED": str(int(embedded)),
+            "TAPEWATCH_THREADS": "1",
+        }
+        self._pipeline = pipeline
+        self.processes: list[subprocess.Popen[bytes]] = []
+
+    def start(self) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "streams.launch.worker", self._pipeline]
+        process = subprocess.Popen(command, env=self._environment, start_new_session=True)
+        self.processes.append(process)
+        return process
+
+    def kill(self, process: subprocess.Popen[bytes], number: int = signal.SIGKILL) -> None:
+        process.send_signal(number)
+        process.wait(20)
+        self.processes.remove(process)
+
+    def revive(self) -> None:
+        """Start again what ended by itself, as a supervisor would."""
+        for process in [process for process in self.processes if process.poll() is not None]:
+            self.processes.remove(process)
+            self.start()
+
+    def stop(self) -> None:
+        for process in self.processes:
+            process.terminate()
+        for process in self.processes:
+            try:
+                process.wait(15)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        self.processes.clear()
+
+
+@contextmanager
+def workers(settings: Settings, embedded: bool = True) -> Iterator[Workers]:
+    """Workers that are ended at the end of the block."""
+    made = Workers(settings, embedded=embedded)
+    try:
+        yield made
+    finally:
+        made.stop()
+
+
+def wait_for(
+    what: str, condition: Callable[[], bool], within: float, meanwhile: Callable[[], None] | None = None
+) -> None:
+    """Poll until the condition holds; fail with `what` after `within` seconds."""
+    deadline = time.monotonic() + within
+    while not condition():
+        assert time.monotonic() < deadline, f"after {within:.0f} s still not: {what}"
+        if meanwhile:
+            meanwhile()
+        time.sleep(0.02)
+
+
+def kill_at_random(
+    made: Workers, store: Store, total: int, kills: int, seed: int, *, spare: bool = False
+) -> None:
+    """Kill a worker each time the records done pass one of `kills` random marks; a new one takes its place.
+
+    With `spare` a second worker joins and leaves (by SIGTERM) as well.
+    """
+    generator = random.Random(seed)
+    made.start()
+    for number, mark in enumerate(sorted(generator.sample(range(total), kills))):
+        if spare and number % 2 == 0:
+            made.start()
+        wait_for(f"{mark} records done", lambda mark=mark: done(store) >= mark, 120, made.revive)  # type: ignore[misc]
+        time.sleep(generator.random() * 0.05)  # the moment itself is drawn, it waits for nothing
+        victim = generator.choice(made.processes)
+        made.kill(victim, signal.SIGTERM if spare and number % 3 == 2 else signal.SIGKILL)
+        if not made.processes:
+            made.start()
+    wait_for("all records done", lambda: done(store) >= total, 180, made.revive)
+
+
+def done(store: Store) -> int:
+    """Records that ended in some outcome."""
+    return sum(store.outcomes("news").values())
+
+
+def market_count(store: Store) -> int:
+    """Headlines in the market's daily buckets."""
+    total = 0
+    for key in store.client.scan_iter(f"{store.keys.prefix}:trend:1d:market:*"):
+        fields = [(name.decode(), int(count)) for name, count in store.client.hgetall(key).items()]
+        for counts in decode(fields).values():
+            total += sum(counts.get(FIELDS[letter], 0) for letter in "gnp")
+    return total
+
+
+def account(settings: Settings, store: Store) -> Account:
+    """Read back everything that there is."""
+    scored = asyncio.run(read_all(settings.kafka, settings.topic("news.scored")))
+    dead = asyncio.run(read_all(settings.kafka, settings.topic("news") + ".dlq"))
+    return Account(
+        outcomes=store.outcomes("news"),
+        scored={json.loads(value)["id"] for value, _ in scored},
+        published=len(scored),
+        dead={(int(headers["dlq.partition"]), int(headers["dlq.offset"])) for _, headers in dead},
+        counted=market_count(store),
+    )
+
+
+def verify(sent: Sent, found: Account) -> None:
+    """Nothing lost, nothing counted twice, the dead letters exactly the poison, the outcomes add up."""
+    assert sent.ids - found.scored == set()
+    assert found.scored - sent.ids == set()
+    assert found.dead == sent.poison
+    assert found.outcomes == {"scored": len(sent.ids), "dead_letter": len(sent.poison)}
+    assert found.counted == len(sent.ids)
+
+
+def summary(sent: Sent, found: Account, kills: int) -> str:
+    """The run in one line, for `make soak`."""
+    counts = Counter(found.outcomes)
+    return (
+        f"{kills} kills, {sent.total} records read: {counts['scored']} scored, {counts['dead_letter']} dead letters "
+        f"(poison {len(sent.poison)}); lost {len(sent.ids - found.scored)}, counted twice "
+        f"{found.counted - len(sent.ids)}; published {found.published} for {len(found.scored)} ids"
+    )
