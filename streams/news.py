@@ -22,7 +22,7 @@ from streams.headlines.text import normalise
 from streams.records import EntitySentiment, Label, News, NewsScored, Sentiment, Signal
 from streams.settings import Settings
 from streams.state.keys import MARKET
-from streams.state.store import Store
+from streams.state.store import Store, packed
 from streams.windows.buckets import DAY, FIELDS, SIZES
 
 LETTERS = {label: letter for letter, label in FIELDS.items() if label in ("negative", "neutral", "positive")}
@@ -141,7 +141,7 @@ class NewsPipeline:
         ]
         names = [MARKET, *(_name(entity) for entity in towards)]
         effect = {
-            "story": stories.prepare(record.id, title, [entity.symbol for entity in entities]),
+            "story": _for_lua(stories.prepare(record.id, title, [entity.symbol for entity in entities])),
             "ts": records.milliseconds(record.ts),
             "feed": _feed_line(record, title, sentiment, towards, now),
             "names": names,
@@ -168,6 +168,10 @@ def _signal(record: News, reading: Reading, entity: EntitySentiment) -> Signal:
         severity="warning" if entity.label == "negative" else "info",
         evidence=[record.id],
     )
+
+
+def _for_lua(prepared: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: packed(value) if isinstance(value, bytes) else value for name, value in prepared.items()}
 
 
 def _feed_line(

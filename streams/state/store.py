@@ -24,17 +24,8 @@ from streams.state.keys import Keys
 DEDUPE_MAX = 1_000_000  # ids a generation of the memory holds
 _HERE = Path(__file__).parent
 # Answers of a living server that mean "not now": full, loading, busy with another script, a replica.
-_NOT_NOW = (
-    "OOM",
-    "LOADING",
-    "BUSY",
-    "READONLY",
-    "MASTERDOWN",
-    "CLUSTERDOWN",
-    "NOREPLICAS",
-    "TRYAGAIN",
-    "MISCONF",
-)
+_NOT_NOW = (OutOfMemoryError, ReadOnlyError)  # redis-py drops their first word from the message
+_NOT_NOW_WORDS = ("LOADING", "BUSY", "MASTERDOWN", "CLUSTERDOWN", "NOREPLICAS", "TRYAGAIN", "MISCONF")
 
 T = TypeVar("T")
 
@@ -57,14 +48,19 @@ def digest(text: str) -> str:
     return base64.b64encode(found)[:22].decode()  # text: the scripts' msgpack knows no binary
 
 
+def packed(value: bytes) -> msgspec.Raw:
+    """Bytes as a msgpack string, for a script's argument: the scripts' msgpack knows no binary type."""
+    return msgspec.Raw(b"\xdb" + len(value).to_bytes(4, "big") + value)
+
+
 def as_text(value: bytes | str) -> str:
     """A reply's string; the client answers bytes."""
     return value.decode() if isinstance(value, bytes) else value
 
 
 def script_source(*names: str) -> str:
-    """The Lua files of these names, joined."""
-    return "\n".join((_HERE / f"{name}.lua").read_text(encoding="utf-8") for name in names)
+    """The Lua files of these names, joined; the first line lets a full server refuse the whole before it begins."""
+    return "#!lua\n" + "\n".join((_HERE / f"{name}.lua").read_text(encoding="utf-8") for name in names)
 
 
 def connect(url: str, timeout: float = 5.0) -> redis.Redis:
@@ -184,6 +180,6 @@ def _meaning(error: RedisError) -> Exception:
         return Unavailable(f"the store does not answer: {text or type(error).__name__}")
     if "GAP partition" in text:
         return LostPlace(text)
-    if isinstance(error, _NOT_NOW) or text.startswith(_NOT_NOW_WORDS) or "used memory > 'maxmemory'" in text:
+    if isinstance(error, _NOT_NOW) or text.startswith(_NOT_NOW_WORDS):
         return Unavailable(f"the store refuses writes: {text}")
     return Refused(text)

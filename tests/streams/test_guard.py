@@ -67,8 +67,8 @@ local function recall(ctx, effect) return false end
 
 @pytest.fixture
 def store(store_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
-    guard = script_source("guard")
-    monkeypatch.setattr("streams.state.store.script_source", lambda *names: EFFECT + guard)
+    head, guard = script_source("guard").split("\n", 1)
+    monkeypatch.setattr("streams.state.store.script_source", lambda *names: f"{head}\n{EFFECT}{guard}")
     client = connect(store_url)
     client.flushdb()
     made = Store(store_url, "t")
