@@ -1,0 +1,165 @@
+"""Vega-Lite specifications, constant for a theme, and the rows that they draw. Pure.
+
+One chart: headlines of an entity by sentiment as stacked bars, negative at the foot; the negative stories expected as
+a thin line with a band; alerts as vertical rules with their names. One flat table holds all, told apart by `kind`, so
+that only data change from second to second.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from dashboard import palette
+from streams.windows.buckets import SIZES
+
+# Size of bucket -> how many are shown, and how the page calls it.
+RANGES = {
+    "1m": (60, "1-minute buckets, last hour"),
+    "5m": (36, "5-minute buckets, last 3 h"),
+    "1h": (48, "1-hour buckets, last 2 days"),
+    "1d": (60, "1-day buckets, last 60 days"),
+}
+LABELS = ("negative", "neutral", "positive")
+BAND = 2.0  # standard deviations of a Poisson count on each side of the expected number
+COLUMNS = ("kind", "start", "end", "label", "count", "low", "high", "stories", "negative_stories", "text")
+
+
+def window(size: str, now_ms: int) -> tuple[int, int]:
+    """Since when and until when the buckets of this size are shown, in ms; the open bucket is the last."""
+    width = SIZES[size].width
+    until = now_ms - now_ms % width + width
+    return until - RANGES[size][0] * width, until
+
+
+def rows(
+    trend: Iterable[Mapping[str, Any]], size: str, alerts: Sequence[tuple[int, str]] = ()
+) -> dict[str, list[Any]]:
+    """The chart's table by column, from trend rows (their `start` in ms) and alerts (ms and name)."""
+    width, made = SIZES[size].width, []
+    for bucket in trend:
+        start, expected = int(bucket["start"]), bucket["baseline"]
+        common = {"start": start, "end": start + width, "stories": bucket["stories"]}
+        common["negative_stories"] = bucket["negative_stories"]
+        foot, drawn = 0, {**common, "end": start + width - width // 10}  # a gap between bars
+        for label in LABELS:
+            count = bucket[label]
+            bar = {"kind": "bar", "label": label, "count": count, "low": foot, "high": foot + count}
+            made.append({**drawn, **bar})
+            foot += count
+        if expected is not None:
+            spread = BAND * math.sqrt(expected)
+            band = {"count": expected, "low": max(0.0, expected - spread), "high": expected + spread}
+            made.append({**common, **band, "kind": "baseline"})
+    made += [{"kind": "alert", "start": at, "end": at, "text": name} for at, name in alerts]
+    return {name: [row.get(name) for row in made] for name in COLUMNS}
+
+
+def spec(theme: palette.Theme, scheme: str, zone: str, height: int) -> dict[str, Any]:
+    """The chart of a trend; `zone` names the viewer's time zone on the axis."""
+    colour = palette.colours(theme, scheme)
+    x = {
+        "field": "start",
+        "type": "temporal",
+        "axis": {"title": zone, "format": "%H:%M", "tickCount": 8, "grid": False, "labelOverlap": True},
+    }
+    y = {
+        "type": "quantitative",
+        "axis": {"title": "headlines", "tickMinStep": 1, "tickCount": 4, "format": "d"},
+        "scale": {"zero": True, "nice": True},
+    }
+    shades = {"domain": list(LABELS), "range": [colour[label] for label in LABELS]}
+    bars = {
+        "transform": [{"filter": "datum.kind === 'bar'"}],
+        "mark": "rect",
+        "encoding": {
+            "x": x,
+            "x2": {"field": "end"},
+            "y": {**y, "field": "low"},
+            "y2": {"field": "high"},
+            "color": {
+                "field": "label",
+                "type": "nominal",
+                "scale": shades,
+                "legend": {"title": None, "orient": "top", "symbolType": "square", "offset": 4},
+            },
+            "tooltip": [
+                {"field": "start", "type": "temporal", "format": "%H:%M:%S", "title": "from"},
+                {"field": "label", "type": "nominal", "title": "sentiment"},
+                {"field": "count", "type": "quantitative", "title": "headlines"},
+                {"field": "stories", "type": "quantitative", "title": "stories"},
+                {"field": "negative_stories", "type": "quantitative", "title": "negative stories"},
+            ],
+        },
+    }
+    baseline = [{"filter": "datum.kind === 'baseline'"}]
+    middle = {"x": {**x, "bandPosition": 0.5}}
+    band = {
+        "transform": baseline,
+        "mark": {"type": "area", "interpolate": "step-after", "opacity": 0.12, "color": colour["text"]},
+        "encoding": {"x": x, "y": {**y, "field": "low"}, "y2": {"field": "high"}},
+    }
+    line = {
+        "transform": baseline,
+        "mark": {"type": "line", "interpolate": "step-after", "strokeWidth": 1.5, "color": colour["text"]},
+        "encoding": {
+            **middle,
+            "y": {**y, "field": "count"},
+            "tooltip": [
+                {"field": "start", "type": "temporal", "format": "%H:%M:%S", "title": "from"},
+                {
+                    "field": "count",
+                    "type": "quantitative",
+                    "format": ".1f",
+                    "title": "negative stories expected",
+                },
+                {"field": "negative_stories", "type": "quantitative", "title": "negative stories"},
+            ],
+        },
+    }
+    alert = [{"filter": "datum.kind === 'alert'"}]
+    rule = {
+        "transform": alert,
+        "mark": {"type": "rule", "strokeWidth": 1.5, "color": colour["critical"]},
+        "encoding": {"x": x, "tooltip": [{"field": "text", "type": "nominal", "title": "alert"}]},
+    }
+    name = {
+        "transform": alert,
+        "mark": {
+            "type": "text",
+            "align": "right",
+            "baseline": "top",
+            "dx": -4,
+            "fontSize": 12,
+            "color": colour["critical"],
+        },
+        "encoding": {"x": x, "y": {"value": 0}, "text": {"field": "text", "type": "nominal"}},
+    }
+    return {
+        "$schema": "https://vega.github.io/schema/vega-lite/v6.json",
+        "height": height,
+        "layer": [bars, band, line, rule, name],
+        "config": _config(colour),
+    }
+
+
+def _config(colour: Mapping[str, str]) -> dict[str, Any]:
+    axis = {
+        "labelColor": colour["muted"],
+        "titleColor": colour["muted"],
+        "gridColor": colour["line"],
+        "domainColor": colour["line"],
+        "tickColor": colour["line"],
+        "labelFontSize": 12,
+        "titleFontSize": 12,
+        "titleFontWeight": 400,
+        "domain": False,
+    }
+    return {
+        "background": colour["background"],
+        "font": "Source Sans, sans-serif",
+        "view": {"stroke": None},
+        "axis": axis,
+        "legend": {"labelColor": colour["muted"], "labelFontSize": 12},
+    }

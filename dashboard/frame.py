@@ -1,0 +1,88 @@
+"""What every page has: the reads of the process, style, head with the age of the data, foot with the machine's line."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable
+from typing import Any, cast
+
+import streamlit as st
+
+from dashboard import palette, panels, rows
+from dashboard.reads import Reading, Reads
+from streams.settings import read_settings
+from streams.state.views import Overview
+
+EVERY = 1.0  # seconds between two updates of a page
+
+
+@st.cache_resource(show_spinner=False)
+def reads() -> Reads:
+    """The reads that all viewers of this process share."""
+    opened = Reads.open(read_settings())
+    gc.collect()
+    gc.freeze()  # what is loaded by now stays: later collections need not look at it
+    return opened
+
+
+def theme() -> palette.Theme:
+    """The viewer's theme."""
+    return "dark" if st.context.theme.type == "dark" else "light"
+
+
+def scheme() -> str:
+    """The viewer's colours of negative and positive, from the URL."""
+    wanted = str(st.query_params.get("colours", "safe"))
+    return wanted if wanted in palette.SCHEMES else "safe"
+
+
+def zone() -> str:
+    """The name of the viewer's time zone."""
+    return st.context.timezone or "local time"
+
+
+def style() -> None:
+    """The style sheet and the script of the panels; outside of live fragments."""
+    st.html(f"<style>{palette.variables(theme(), scheme())}{panels.stylesheet()}</style>")
+    with st.container(key="deskbox"):
+        panels.desk()
+
+
+def head(reading: Reading[Overview]) -> None:
+    """Age of the data, replay label, and what is wrong."""
+    panels.show("head", rows.head(reading, time.time(), reads().place))
+
+
+def foot(reading: Reading[Overview]) -> dict[str, Any]:
+    """The quiet line; returns what was clicked in it."""
+    return panels.show("foot", rows.foot(reading.value, reading.away_since is not None, scheme()))
+
+
+def act(clicked: dict[str, Any], go: Callable[[str], None]) -> None:
+    """Do what a click asked for: another entity, an alert's details, other colours."""
+    if entity := clicked.get("go"):
+        go(str(entity))
+    if "open" in clicked:
+        _put("alert", str(clicked["open"]))
+        st.rerun()
+    if colours := clicked.get("colours"):
+        _put("colours", "" if colours == "safe" else str(colours))
+        st.rerun()
+
+
+def carried() -> dict[str, str]:
+    """What of the URL goes along to another page."""
+    return {"colours": scheme()} if scheme() != "safe" else {}
+
+
+def _put(name: str, value: str) -> None:
+    if value:
+        st.query_params[name] = value
+    elif name in st.query_params:
+        del st.query_params[name]
+
+
+def value(reading: Reading[Any]) -> Any:
+    """The reading's value, which may be None."""
+    return cast("Any", reading.value)

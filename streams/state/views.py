@@ -1,0 +1,281 @@
+"""The read side of the store: what pages and commands show, each view in one or two pipelined round trips.
+
+Never writes. Everything is bounded: so many headlines, alerts, entities. What the store holds was written by
+other processes, perhaps of another version: an entry that cannot be read is left out, not raised. Every
+function raises `store.Unavailable` while the store is away.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from streams.records import Alert, EntitySentiment, Sentiment
+from streams.state.keys import MARKET
+from streams.state.store import Store, as_text
+from streams.state.vitals import Health, decoded, health
+from streams.windows.buckets import HOUR, MINUTE, SIZES, Size, decode, slices, start_of
+
+MOVERS_SINCE = 3 * HOUR  # an entity without a headline for this long does not move
+CANDIDATES = 60  # entities, the most recently met, that are looked at to find those that move
+USUAL_OVER = HOUR  # what a mover's last five minutes are compared with
+SEVERITIES = ("critical", "warning", "info")
+STATES = ("firing", "pending", "acknowledged", "silenced", "resolved")
+
+
+class Headline(Struct, frozen=True):
+    """A scored headline as a feed keeps it; `at` is its event time in ms."""
+
+    id: str
+    title: str
+    source: str
+    sentiment: Sentiment
+    url: str = ""
+    entities: list[EntitySentiment] = []
+    scored_at: str = ""
+    story: str = ""
+    duplicate_of: str | None = None
+    at: int = 0
+
+
+class Evidence(Struct, frozen=True):
+    """A headline that an alert stands on."""
+
+    id: str
+    title: str = ""
+    ts: str = ""
+    source: str = ""
+    label: str = ""
+
+
+class Transition(Struct, frozen=True):
+    """One step of an alert's life."""
+
+    ts: str
+    state: str
+    version: int = 0
+    value: float = 0.0
+
+
+class Detail(Struct, frozen=True):
+    """What judged an alert."""
+
+    headlines: list[Evidence] = []
+    title: str = ""
+    expected: float = 0.0
+    window_minutes: float = 5
+    opened: str = ""
+    history: list[Transition] = []
+
+
+@dataclass(frozen=True)
+class AlertView:
+    """An alert: its latest record, and its detail."""
+
+    record: Alert
+    detail: Detail
+
+    @property
+    def at(self) -> int:
+        """When it last changed, in ms."""
+        return int(self.record.ts.timestamp() * 1000)
+
+    @property
+    def opened(self) -> int:
+        """When it began, in ms; when it last changed, where its detail does not say."""
+        try:
+            return int(datetime.fromisoformat(self.detail.opened).timestamp() * 1000)
+        except ValueError:
+            return self.at
+
+    @property
+    def active(self) -> bool:
+        """Whether it still is going on."""
+        return self.record.state != "resolved"
+
+    @property
+    def outlets(self) -> list[str]:
+        """The distinct outlets of its evidence."""
+        return sorted({headline.source for headline in self.detail.headlines if headline.source})
+
+
+@dataclass(frozen=True)
+class Mover:
+    """An entity, its last five minutes beside what is usual for it, and its three hours in 5-minute buckets.
+
+    `series` has a (stories, negative stories) pair a bucket, the oldest first, the open one last; "usual" is
+    the mean of an hour's closed buckets, those that overlap the last five minutes left out.
+    """
+
+    entity: str
+    name: str
+    at: int
+    stories: int
+    usual_stories: float
+    negative: int
+    usual_negative: float
+    series: list[tuple[int, int]]
+
+    @property
+    def surprise(self) -> float:
+        """How far the counts lie above what is usual, in standard deviations (Poisson)."""
+        excess = (self.stories - self.usual_stories) / math.sqrt(self.usual_stories + 1.0)
+        negative = (self.negative - self.usual_negative) / math.sqrt(self.usual_negative + 1.0)
+        return max(excess, negative)
+
+
+@dataclass(frozen=True)
+class Overview:
+    """What every page shows; `read_at` in unix seconds."""
+
+    read_at: float
+    alerts: list[AlertView]
+    market: Mover
+    movers: list[Mover]
+    newest: list[Headline]
+    health: Health
+
+
+def overview(store: Store, now: float) -> Overview:
+    """Alerts, movers, newest headlines and vitals."""
+    market, *moving = movers(store, now)
+    return Overview(
+        read_at=now,
+        alerts=alerts(store),
+        market=market,
+        movers=moving,
+        newest=feed(store, MARKET, 60),
+        health=health(store),
+    )
+
+
+def feed(store: Store, entity: str = MARKET, limit: int = 1000) -> list[Headline]:
+    """The newest scored headlines of an entity (or the market), copies included, the newest first."""
+    client: Any = store.client
+    found = store.call(lambda: client.zrevrange(store.keys.feed(entity), 0, limit - 1, withscores=True))
+    return list(_headlines(found))
+
+
+def alerts(store: Store, limit: int = 100) -> list[AlertView]:
+    """The alerts that changed last: firing on top, the worst and newest first, resolved at the end."""
+    client: Any = store.client
+    found = store.call(
+        lambda: client.sort(
+            store.keys.alerts(), by="nosort", desc=True, start=0, num=limit, get=_alert_fields(store)
+        )
+    )
+    views = (_alert(*pair) for pair in zip(found[::2], found[1::2], strict=True))
+    return sorted((view for view in views if view), key=_urgency)
+
+
+def alert(store: Store, identity: str) -> AlertView | None:
+    """One alert, or None when the store does not know it."""
+    client: Any = store.client
+    return _alert(*store.call(lambda: client.hmget(store.keys.alert(identity), "record", "detail")))
+
+
+def movers(store: Store, now: float, limit: int = 12) -> list[Mover]:
+    """The market first, then of the entities met last those that are furthest above what is usual."""
+    now_ms = int(now * 1000)
+    minute, five = SIZES["1m"], SIZES["5m"]
+    fine = slices(minute, now_ms - 5 * MINUTE, now_ms)
+    coarse = slices(five, now_ms - MOVERS_SINCE, now_ms)
+    client: Any = store.client
+    known = store.call(
+        lambda: client.zrevrangebyscore(
+            store.keys.entities(), "+inf", now_ms - MOVERS_SINCE, start=0, num=CANDIDATES, withscores=True
+        )
+    )
+    candidates = [(MARKET, 0), *((as_text(name), int(at)) for name, at in known)]
+    pipe = store.client.pipeline(transaction=False)
+    for entity, _ in candidates:
+        pipe.zrevrange(store.keys.feed(entity), 0, 0, withscores=True)
+        for size, starts in ((minute, fine), (five, coarse)):
+            for start in starts:
+                pipe.hgetall(store.keys.trend(entity, size.name, start))
+    replies = iter(store.call(pipe.execute))
+    found = []
+    for entity, at in candidates:
+        last = list(_headlines(next(replies)))
+        minutes = _buckets(next(replies) for _ in fine)
+        fives = _buckets(next(replies) for _ in coarse)
+        found.append(_mover(entity, at, last, minutes, fives, now_ms))
+    market, *others = found
+    others.sort(key=lambda mover: (-mover.surprise, -mover.at))
+    return [market, *others[:limit]]
+
+
+def entities(store: Store, limit: int = 1000) -> list[str]:
+    """The entities that were met last, the newest first."""
+    client: Any = store.client
+    found = store.call(lambda: client.zrevrange(store.keys.entities(), 0, limit - 1))
+    return [as_text(name) for name in found]
+
+
+def _mover(
+    entity: str,
+    at: int,
+    last: Sequence[Headline],
+    minutes: dict[int, dict[str, int]],
+    fives: dict[int, dict[str, int]],
+    now_ms: int,
+) -> Mover:
+    five = SIZES["5m"]
+    open_start = start_of(now_ms, five.width)
+    starts = range(open_start - MOVERS_SINCE + five.width, open_start + 1, five.width)
+    series = [(_count(fives, start, "stories"), _count(fives, start, "negative_stories")) for start in starts]
+    recent = _recent(minutes, SIZES["1m"], now_ms)
+    usual = series[-2 - USUAL_OVER // five.width : -2]
+    symbol = entity.partition(":")[2] or entity
+    names = [found.name for headline in last for found in headline.entities if found.symbol == symbol]
+    return Mover(
+        entity=entity,
+        name=names[0] if names else symbol,
+        at=at,
+        stories=sum(_count(minutes, start, "stories") for start in recent),
+        usual_stories=sum(stories for stories, _ in usual) / len(usual),
+        negative=sum(_count(minutes, start, "negative_stories") for start in recent),
+        usual_negative=sum(negative for _, negative in usual) / len(usual),
+        series=series,
+    )
+
+
+def _recent(minutes: dict[int, dict[str, int]], size: Size, now_ms: int) -> list[int]:
+    """The starts of the last five one-minute buckets, the open one included."""
+    newest = start_of(now_ms, size.width)
+    return [start for start in minutes if newest - 5 * size.width < start <= newest]
+
+
+def _count(buckets: dict[int, dict[str, int]], start: int, name: str) -> int:
+    return buckets.get(start, {}).get(name, 0)
+
+
+def _buckets(hashes: Iterable[dict[bytes, bytes]]) -> dict[int, dict[str, int]]:
+    return decode((as_text(name), int(count)) for found in hashes for name, count in found.items())
+
+
+def _headlines(found: Iterable[tuple[bytes, float]]) -> Iterable[Headline]:
+    for raw, score in found:
+        headline = decoded(raw, Headline)
+        if headline is not None:
+            yield msgspec.structs.replace(headline, at=int(score))
+
+
+def _urgency(view: AlertView) -> tuple[int, int, int]:
+    severity = SEVERITIES.index(view.record.severity) if view.active else 0
+    return STATES.index(view.record.state), severity, -view.at
+
+
+def _alert_fields(store: Store) -> list[str]:
+    return [f"{store.keys.alert('*')}->record", f"{store.keys.alert('*')}->detail"]
+
+
+def _alert(record: Any, detail: Any) -> AlertView | None:
+    latest = decoded(record, Alert)
+    return None if latest is None else AlertView(latest, decoded(detail, Detail) or Detail())
