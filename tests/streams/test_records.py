@@ -249,6 +249,5 @@ def test_damaged_golden_records(cut: int, noise: bytes, topic: str) -> None:
 def settle(kind: type[Record], raw: bytes) -> Record | None:
     try:
         return decode(kind, raw, NOW)
-    except Malformed as error:
-        assert str(error)
+    except Malformed:
         return None
