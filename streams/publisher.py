@@ -13,6 +13,8 @@ from collections.abc import Iterator, Sequence
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError, UnknownError
 
+from streams.topics import ask_without_creating
+
 log = logging.getLogger("tapewatch.publisher")
 
 MAX_REQUEST_BYTES = 1_500_000  # above a broker's default limit of a record, so that the broker decides
@@ -121,6 +123,7 @@ class Publisher:
             return self._producer
 
     async def _open(self) -> AIOKafkaProducer:
+        ask_without_creating()
         producer = AIOKafkaProducer(
             bootstrap_servers=self._bootstrap.split(","),
             acks="all",

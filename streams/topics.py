@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from io import BytesIO
 from typing import Any, NamedTuple
 
+import aiokafka.client
 from aiokafka.client import AIOKafkaClient
+from aiokafka.errors import NodeNotReadyError
 from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.types import (
     Boolean,
@@ -88,9 +91,25 @@ async def client_topic_ids(client: AIOKafkaClient, names: Sequence[str]) -> dict
 
     Raises aiokafka's KafkaError when the broker is away.
     """
-    reply = await client.send(client.get_random_node(), _MetadataRequest(names))
+    node = client.get_random_node()
+    if node is None:
+        raise NodeNotReadyError("no broker is known yet")
+    reply = await client.send(node, _MetadataRequest(names))
     found = {name: topic_id for error, name, topic_id, *_ in reply.topics if error == 0}
     return {name: found.get(name) for name in names}
+
+
+def ask_without_creating() -> None:
+    """Keep this process's aiokafka clients from creating topics, with the broker's defaults, by asking for
+    them.
+
+    aiokafka 0.14 has no setting for it: its metadata requests always allow it. The embedded broker then
+    makes each topic that somebody still reads again, with a partition count of its own; so does Kafka where
+    it is configured so.
+    """
+    if not isinstance(aiokafka.client.MetadataRequest, partial):
+        asking = partial(aiokafka.client.MetadataRequest, allow_auto_topic_creation=False)
+        aiokafka.client.MetadataRequest = asking
 
 
 class _Admin:

@@ -32,7 +32,7 @@ from faust.types import TP, ConsumerMessage
 
 from streams.publisher import Publisher, Unsendable
 from streams.runs import FetchedRecord, Inbox, Place, Progress, Run
-from streams.topics import client_topic_ids
+from streams.topics import ask_without_creating, client_topic_ids
 
 __all__ = ["TP", "Intake", "Publisher", "Run", "Unsendable", "consume", "make_app", "run"]
 
@@ -72,6 +72,7 @@ def make_app(
     ends the worker. `on_assigned` gets the whole new assignment before reading starts, `on_revoked` what
     was taken away, after the last commit; both hold the rebalance up. No topic is created.
     """
+    ask_without_creating()
     app = _App(
         group,
         broker=[f"aiokafka://{server.strip()}" for server in bootstrap.split(",")],
