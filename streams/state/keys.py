@@ -14,7 +14,8 @@ the prefix and the life, and follow the comments here.
 | entities | zset entity -> event time of its last headline, ms | two days |
 | feed | zset JSON of a scored headline -> event time, ms | three days |
 | story... | see stories.lua | the story time |
-| alert, alerts, active | see alerts.lua | never (bounded) |
+| alert, alerts, active | see transition.lua | never (bounded) |
+| periods | list `from:to` in ms of an entity's incidents, `to` empty while one lasts | 7 hours after the last |
 | outbox | list of publications, one a pipeline and partition | never (drained) |
 | worker | JSON of a worker's heartbeat | 15 s |
 | workers | zset of heartbeat keys -> time of the last beat, s | a day |
@@ -71,6 +72,10 @@ class Keys:
     def active(self) -> str:
         """Fingerprint -> alert, for the alerts that are not resolved."""
         return f"{self.prefix}:alerts:active"
+
+    def periods(self, kind: str, entity: str) -> str:
+        """When alerts of this kind about an entity were active: that time is no part of what is usual."""
+        return f"{self.prefix}:alerts:periods:{kind}:{entity}"
 
     def outbox(self, pipeline: str, partition: int) -> str:
         """What a pipeline still has to publish because of changes that only the store knew."""
