@@ -227,8 +227,19 @@ def market_count(store: Store) -> int:
     return total
 
 
-def account(settings: Settings, store: Store) -> Account:
-    """Read back everything that there is."""
+def account(settings: Settings, store: Store, sent: Sent, within: float = 60) -> Account:
+    """Read back everything that there is; publishing ends after the effects, so it is waited for."""
+    deadline = time.monotonic() + within
+    while True:
+        found = _account(settings, store)
+        if (len(found.scored), len(found.dead)) == (len(sent.ids), len(sent.poison)):
+            return found
+        if time.monotonic() > deadline:
+            return found
+        time.sleep(0.2)
+
+
+def _account(settings: Settings, store: Store) -> Account:
     scored = asyncio.run(read_all(settings.kafka, settings.topic("news.scored")))
     dead = asyncio.run(read_all(settings.kafka, settings.topic("news") + ".dlq"))
     return Account(

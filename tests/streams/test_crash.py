@@ -1,0 +1,196 @@
+"""Real workers are killed while they work; every record is accounted for afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from streams import topics
+from streams.launch.commands import create_topics
+from streams.launch.embedded import EmbeddedBroker, EmbeddedStore
+from streams.settings import Settings
+from streams.state.store import Store
+from tests.conftest import Broker
+from tests.real_kafka import RealKafka
+from tests.streams.crash import (
+    Sent,
+    account,
+    done,
+    kill_at_random,
+    produce,
+    summary,
+    verify,
+    wait_for,
+    workers,
+)
+
+SEED = 20261122
+
+
+@pytest.fixture
+def own_store(tmp_path: Path) -> Iterator[EmbeddedStore]:
+    """A store that the test may stop."""
+    with EmbeddedStore(dir=tmp_path, appendonly=True) as server:
+        yield server
+
+
+def settings_for(bootstrap: str, url: str, prefix: str) -> Settings:
+    """Settings of a world of its own."""
+    return Settings(kafka=bootstrap, redis=url, prefix=prefix, engine="tiny")
+
+
+def test_killed_workers_lose_nothing_and_count_nothing_twice(
+    each_broker: Broker, own_store: EmbeddedStore, unique: str
+) -> None:
+    """Three SIGKILLs during 3,000 headlines with 1 % poison leave exact counts and exact dead letters."""
+    crash_run(each_broker, own_store, unique, count=3_000, kills=3, spare=False)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("spare", [False, True], ids=["alone", "with workers joining and leaving"])
+def test_soak(each_broker: Broker, own_store: EmbeddedStore, unique: str, spare: bool) -> None:
+    """Twenty kills during 20,000 headlines, alone and with two workers joining and leaving."""
+    crash_run(each_broker, own_store, unique, count=20_000, kills=20, spare=spare)
+
+
+def crash_run(
+    broker: Broker, server: EmbeddedStore, prefix: str, *, count: int, kills: int, spare: bool
+) -> None:
+    """Produce, kill, count; the summary goes to standard error."""
+    settings = settings_for(broker.bootstrap, server.url, prefix)
+    create_topics(settings)
+    store = Store(server.url, prefix)
+    sent = asyncio.run(produce(settings, count, 0.01, SEED))
+    with workers(settings, embedded=broker.fetch_wait_ms is not None) as made:
+        kill_at_random(made, store, sent.total, kills, SEED, spare=spare)
+        found = account(settings, store, sent)
+    print(summary(sent, found, kills), file=sys.stderr)
+    verify(sent, found)
+
+
+def test_a_store_that_stops_is_waited_for(
+    each_broker: Broker, own_store: EmbeddedStore, unique: str
+) -> None:
+    """A store killed in the middle and back some seconds later costs nothing but time."""
+    settings = settings_for(each_broker.bootstrap, own_store.url, unique)
+    create_topics(settings)
+    store = Store(own_store.url, unique)
+    sent = asyncio.run(produce(settings, 3_000, 0.01, SEED))
+    with workers(settings, embedded=each_broker.fetch_wait_ms is not None) as made:
+        made.start()
+        wait_for("a third of the records done", lambda: done(store) >= 1_000, 60)
+        own_store.kill()
+        later = asyncio.run(produce(settings, 500, 0.01, SEED + 1, prefix="later"))
+        own_store.start()
+        total = sent.total + later.total
+        wait_for("all records done", lambda: done(store) >= total, 120, made.revive)
+        sent.ids |= later.ids
+        sent.poison |= later.poison
+        verify(sent, account(settings, store, sent))
+
+
+@pytest.mark.kafka
+def test_a_killed_broker_is_waited_for(
+    kafka_server: RealKafka, own_store: EmbeddedStore, unique: str
+) -> None:
+    """The real broker, killed and resumed in the middle, costs nothing but time."""
+    settings = settings_for(kafka_server.bootstrap, own_store.url, unique)
+    create_topics(settings)
+    store = Store(own_store.url, unique)
+    sent = asyncio.run(produce(settings, 3_000, 0.01, SEED))
+    with workers(settings, embedded=False) as made:
+        made.start()
+        wait_for("a third of the records done", lambda: done(store) >= 1_000, 60)
+        kafka_server.kill()
+        kafka_server.resume()
+        later = asyncio.run(produce(settings, 500, 0.01, SEED + 1, prefix="later"))
+        total = sent.total + later.total
+        wait_for("all records done", lambda: done(store) >= total, 120, made.revive)
+        sent.ids |= later.ids
+        sent.poison |= later.poison
+        verify(sent, account(settings, store, sent))
+
+
+def test_a_topic_made_again_is_read_from_its_start(
+    each_broker: Broker, own_store: EmbeddedStore, unique: str
+) -> None:
+    """Records of a topic that was deleted and made again under a running worker are all counted."""
+    settings = settings_for(each_broker.bootstrap, own_store.url, unique)
+    create_topics(settings)
+    store = Store(own_store.url, unique)
+    first = asyncio.run(produce(settings, 600, 0.0, SEED))
+    with workers(settings, embedded=each_broker.fetch_wait_ms is not None) as made:
+        made.start()
+        wait_for("the first life done", lambda: done(store) >= first.total, 60)
+        topics.delete_topics(settings.kafka, [settings.topic("news")])
+        wait_for("the topic is gone", lambda: _life(settings) is None, 30)
+        create_topics(settings)
+        second = asyncio.run(produce(settings, 900, 0.0, SEED, prefix="again"))
+        total = first.total + second.total
+        wait_for("the second life done", lambda: done(store) >= total, 90, made.revive)
+        both = Sent(first.ids | second.ids)
+        found = account(settings, store, both)
+    assert found.scored == both.ids
+    assert found.outcomes == {"scored": total}
+    assert found.counted == total
+
+
+def test_an_embedded_broker_that_dies_starts_a_new_life(own_store: EmbeddedStore, unique: str) -> None:
+    """After the broker lost everything, new records are counted though ids, offsets and the store are the same."""
+    with EmbeddedBroker() as broker:
+        settings = settings_for(broker.bootstrap, own_store.url, unique)
+        create_topics(settings)
+        store = Store(own_store.url, unique)
+        first = asyncio.run(produce(settings, 400, 0.0, SEED))
+        with workers(settings) as made:
+            made.start()
+            wait_for("the first life done", lambda: done(store) >= first.total, 60)
+            broker.kill()
+            broker.start()
+            create_topics(settings)
+            second = asyncio.run(produce(settings, 500, 0.0, SEED))
+            total = first.total + second.total
+            wait_for("the second life done", lambda: done(store) >= total, 90, made.revive)
+            found = account(settings, store, second)
+    assert found.scored == second.ids
+    assert found.outcomes == {"scored": total}
+
+
+def test_ids_sent_twice_are_counted_once(each_broker: Broker, own_store: EmbeddedStore, unique: str) -> None:
+    """A thousand ids that the producer sends twice are a thousand scored and a thousand duplicates."""
+    settings = settings_for(each_broker.bootstrap, own_store.url, unique)
+    create_topics(settings)
+    store = Store(own_store.url, unique)
+    sent = asyncio.run(produce(settings, 1_000, 0.0, SEED))
+    asyncio.run(produce(settings, 1_000, 0.0, SEED))
+    with workers(settings, embedded=each_broker.fetch_wait_ms is not None) as made:
+        made.start()
+        wait_for("all done", lambda: done(store) >= 2_000, 60)
+        found = account(settings, store, sent)
+    assert found.outcomes == {"scored": 1_000, "duplicate": 1_000}
+    assert found.counted == 1_000
+    assert found.scored == sent.ids
+
+
+def test_a_worker_ends_cleanly(each_broker: Broker, own_store: EmbeddedStore, unique: str) -> None:
+    """SIGTERM ends an idle worker with status 0."""
+    settings = settings_for(each_broker.bootstrap, own_store.url, unique)
+    create_topics(settings)
+    store = Store(own_store.url, unique)
+    asyncio.run(produce(settings, 50, 0.0, SEED))
+    with workers(settings, embedded=each_broker.fetch_wait_ms is not None) as made:
+        worker = made.start()
+        wait_for("all done", lambda: done(store) >= 50, 60)
+        worker.send_signal(signal.SIGTERM)
+        assert worker.wait(15) == 0
+
+
+def _life(settings: Settings) -> str | None:
+    name = settings.topic("news")
+    return topics.topic_ids(settings.kafka, [name])[name]
