@@ -29,6 +29,7 @@ from kafka import KafkaAdminClient
 from kafka.errors import KafkaError, TopicAlreadyExistsError
 
 MAX_REPLICATION = 3
+ANSWER_WITHIN_MS = 10_000
 NOBODY = uuid.UUID(int=0)
 
 
@@ -120,7 +121,9 @@ class _Admin:
 
     def __enter__(self) -> Any:
         try:
-            self._client = KafkaAdminClient(bootstrap_servers=self._bootstrap.split(","))
+            self._client = KafkaAdminClient(
+                bootstrap_servers=self._bootstrap.split(","), bootstrap_timeout_ms=ANSWER_WITHIN_MS
+            )
         except KafkaError as problem:
             raise TopicsError(f"no Kafka broker answers at {self._bootstrap}: {problem}") from None
         return self._client
