@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from dashboard import palette
 from streams.windows.buckets import SIZES
+from streams.windows.trend import Bucket
 
 # Size of bucket -> how many are shown, and how the page calls it.
 RANGES = {
@@ -22,6 +24,7 @@ RANGES = {
     "1d": (60, "1-day buckets, last 60 days"),
 }
 LABELS = ("negative", "neutral", "positive")
+ROOM = 4  # headlines that the axis has room for at least
 BAND = 2.0  # standard deviations of a Poisson count on each side of the expected number
 COLUMNS = ("kind", "start", "end", "label", "count", "low", "high", "stories", "negative_stories", "text")
 
@@ -33,27 +36,35 @@ def window(size: str, now_ms: int) -> tuple[int, int]:
     return until - RANGES[size][0] * width, until
 
 
-def rows(
-    trend: Iterable[Mapping[str, Any]], size: str, alerts: Sequence[tuple[int, str]] = ()
-) -> dict[str, list[Any]]:
-    """The chart's table by column, from trend rows (their `start` in ms) and alerts (ms and name)."""
+def rows(trend: Iterable[Bucket], size: str, alerts: Sequence[tuple[int, str]] = ()) -> dict[str, list[Any]]:
+    """The chart's table by column, from trend rows and alerts (ms and name)."""
     width, made = SIZES[size].width, []
     for bucket in trend:
-        start, expected = int(bucket["start"]), bucket["baseline"]
-        common = {"start": start, "end": start + width, "stories": bucket["stories"]}
+        start, expected = _ms(bucket["start"]), bucket["baseline"]
+        counts = {
+            "negative": bucket["negative"],
+            "neutral": bucket["neutral"],
+            "positive": bucket["positive"],
+        }
+        common: dict[str, Any] = {"start": start, "end": start + width, "stories": bucket["stories"]}
         common["negative_stories"] = bucket["negative_stories"]
         foot, drawn = 0, {**common, "end": start + width - width // 10}  # a gap between bars
         for label in LABELS:
-            count = bucket[label]
+            count = counts[label]
             bar = {"kind": "bar", "label": label, "count": count, "low": foot, "high": foot + count}
             made.append({**drawn, **bar})
             foot += count
-        if expected is not None:
-            spread = BAND * math.sqrt(expected)
-            band = {"count": expected, "low": max(0.0, expected - spread), "high": expected + spread}
-            made.append({**common, **band, "kind": "baseline"})
+        spread = BAND * math.sqrt(expected)
+        band = {"count": expected, "low": max(0.0, expected - spread), "high": expected + spread}
+        made.append({**common, **band, "kind": "baseline"})
+    made.append({"kind": "room", "start": made[0]["start"] if made else None, "high": ROOM})
     made += [{"kind": "alert", "start": at, "end": at, "text": name} for at, name in alerts]
     return {name: [row.get(name) for row in made] for name in COLUMNS}
+
+
+def start_of_range(trend: Iterable[Bucket]) -> int:
+    """The start of the first bucket, in ms; 0 where there is none."""
+    return min((_ms(bucket["start"]) for bucket in trend), default=0)
 
 
 def spec(theme: palette.Theme, scheme: str, zone: str, height: int) -> dict[str, Any]:
@@ -118,6 +129,11 @@ def spec(theme: palette.Theme, scheme: str, zone: str, height: int) -> dict[str,
             ],
         },
     }
+    room = {
+        "transform": [{"filter": "datum.kind === 'room'"}],
+        "mark": {"type": "point", "opacity": 0, "tooltip": None},
+        "encoding": {"x": x, "y": {**y, "field": "high"}},
+    }
     alert = [{"filter": "datum.kind === 'alert'"}]
     rule = {
         "transform": alert,
@@ -139,7 +155,8 @@ def spec(theme: palette.Theme, scheme: str, zone: str, height: int) -> dict[str,
     return {
         "$schema": "https://vega.github.io/schema/vega-lite/v6.json",
         "height": height,
-        "layer": [bars, band, line, rule, name],
+        "padding": {"left": 0, "right": 8, "top": 4, "bottom": 0},
+        "layer": [room, bars, band, line, rule, name],
         "config": _config(colour),
     }
 
@@ -163,3 +180,7 @@ def _config(colour: Mapping[str, str]) -> dict[str, Any]:
         "axis": axis,
         "legend": {"labelColor": colour["muted"], "labelFontSize": 12},
     }
+
+
+def _ms(time: str) -> int:
+    return int(datetime.fromisoformat(time).timestamp() * 1000)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import streamlit as st
 
@@ -32,8 +32,8 @@ def theme() -> palette.Theme:
 
 
 def scheme() -> str:
-    """The viewer's colours of negative and positive, from the URL."""
-    wanted = str(st.query_params.get("colours", "safe"))
+    """The viewer's colours of negative and positive: of the URL, or as chosen before on another page."""
+    wanted = str(st.query_params.get("colours") or st.session_state.get("scheme", "safe"))
     return wanted if wanted in palette.SCHEMES else "safe"
 
 
@@ -44,6 +44,9 @@ def zone() -> str:
 
 def style() -> None:
     """The style sheet and the script of the panels; outside of live fragments."""
+    st.session_state["scheme"] = scheme()
+    if scheme() != st.query_params.get("colours", "safe"):
+        put("colours", scheme())  # the links between pages drop it
     st.html(f"<style>{palette.variables(theme(), scheme())}{panels.stylesheet()}</style>")
     with st.container(key="deskbox"):
         panels.desk()
@@ -64,10 +67,11 @@ def act(clicked: dict[str, Any], go: Callable[[str], None]) -> None:
     if entity := clicked.get("go"):
         go(str(entity))
     if "open" in clicked:
-        _put("alert", str(clicked["open"]))
+        put("alert", str(clicked["open"]))
         st.rerun()
     if colours := clicked.get("colours"):
-        _put("colours", "" if colours == "safe" else str(colours))
+        st.session_state["scheme"] = str(colours)
+        put("colours", "" if colours == "safe" else str(colours))
         st.rerun()
 
 
@@ -76,13 +80,9 @@ def carried() -> dict[str, str]:
     return {"colours": scheme()} if scheme() != "safe" else {}
 
 
-def _put(name: str, value: str) -> None:
+def put(name: str, value: str) -> None:
+    """Set a part of the URL, or take it away where the value is empty."""
     if value:
         st.query_params[name] = value
     elif name in st.query_params:
         del st.query_params[name]
-
-
-def value(reading: Reading[Any]) -> Any:
-    """The reading's value, which may be None."""
-    return cast("Any", reading.value)

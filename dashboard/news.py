@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Iterable
+from typing import Any
 
 import streamlit as st
 
@@ -16,47 +17,43 @@ from streams.state.views import Headline, Mover
 ALL = "all"
 SHOWN = 100  # stories of the feed that are shown
 EMPTY = "No headlines about this entity yet. They appear here a moment after they arrive: tapewatch send news FILE"
+AWAY = "Nobody had looked at these headlines before the store went away. They appear when it is back."
 FILTERED = "No headline of the last {} matches. Take a filter back to see more."
 
 
 def page() -> None:
     """Draw the page: filters once, what changes each second."""
-    if entity := st.session_state.pop("go", None):  # a click; widgets can be set before they are drawn only
-        st.session_state["entity"] = entity
     frame.style()
     _filters()
     _live()
 
 
 def _filters() -> None:
-    entity, found, size, label, outlet = st.columns([4, 4, 3, 4, 3], vertical_alignment="bottom")
+    shape: dict[str, Any] = {"vertical_alignment": "center", "wrap": False}
+    entity, found, outlet, size, label = st.columns([4, 4, 3, 3, 5], gap="small", **shape)
     feed = _feed(MARKET).value or []
     named = rows.names(feed)
     known = frame.reads().get("entities", lambda store, _: views.entities(store)).value or []
     options = list(dict.fromkeys([MARKET, *sorted(known), *_wanted("entity")]))
-    entity.selectbox(
-        "Entity", options, key="entity", bind="query-params", format_func=lambda name: _called(name, named)
-    )
-    found.text_input(
-        "Search", key="q", bind="query-params", placeholder="words in title, name or symbol", live=True
-    )
-    size.segmented_control(
-        "Buckets", list(charts.RANGES), default="5m", key="size", bind="query-params", required=True
-    )
-    label.segmented_control(
-        "Sentiment", [ALL, *charts.LABELS], default=ALL, key="label", bind="query-params", required=True
-    )
     outlets = list(dict.fromkeys([ALL, *rows.outlets(feed), *_wanted("outlet")]))
-    outlet.selectbox("Outlet", outlets, key="outlet", bind="query-params")
+    common: dict[str, Any] = {"bind": "query-params", "label_visibility": "collapsed"}
+    st.session_state["choice"] = _entity()  # the URL is what counts, so that the back button works
+    quiet: dict[str, Any] = {"label_visibility": "collapsed", "on_change": _choose}
+    entity.selectbox("Entity", options, key="choice", format_func=lambda name: _called(name, named), **quiet)
+    found.text_input("Search", key="q", placeholder="Search title, name or symbol", live=True, **common)
+    outlet.selectbox("Outlet", outlets, key="outlet", format_func=_outlet, **common)
+    choice: dict[str, Any] = {**common, "required": True}
+    size.segmented_control("Buckets", list(charts.RANGES), default="5m", key="size", **choice)
+    label.segmented_control("Sentiment", [ALL, *charts.LABELS], default=ALL, key="label", **choice)
 
 
 @st.fragment(run_every=frame.EVERY)
 def _live() -> None:
     reading = frame.reads().overview()
     frame.head(reading)
-    clicked: dict[str, object] = {}
+    clicked: dict[str, Any] = {}
     if reading.value is not None:
-        entity, size = str(st.session_state.entity), str(st.session_state.size or "5m")
+        entity, size = _entity(), str(st.session_state.size or "5m")
         feed = _feed(entity).value or []
         rail, main = st.columns([3, 10])
         with rail:
@@ -73,7 +70,7 @@ def _live() -> None:
         with main:
             _title(entity, size, feed, [reading.value.market, *reading.value.movers])
             trends.draw(entity, size, reading.value.alerts, 220)
-            clicked |= _tape(entity, feed)
+            clicked |= _tape(entity, feed, reading.away_since is not None)
     clicked |= frame.foot(reading)
     frame.act(clicked, _go)
 
@@ -92,7 +89,7 @@ def _title(entity: str, size: str, feed: Iterable[Headline], movers: Iterable[Mo
     )
 
 
-def _tape(entity: str, feed: list[Headline]) -> dict[str, object]:
+def _tape(entity: str, feed: list[Headline], away: bool) -> dict[str, Any]:
     state = st.session_state
     wanted = rows.Filter(
         label="" if state.label in (None, ALL) else state.label,
@@ -103,6 +100,8 @@ def _tape(entity: str, feed: list[Headline]) -> dict[str, object]:
     total = len({headline.story or headline.id for headline in feed})
     note = f"{len(shown)} of {total} stories" + (", newest first" if shown else "")
     empty = "" if shown else (FILTERED.format(f"{total} stories") if feed else EMPTY)
+    if away and not feed:
+        empty = AWAY
     data = {"title": "Headlines", "note": note, "rows": shown, "compact": False, "empty": empty}
     return panels.show("tape", {**data, "query": f"{entity} {wanted}"})
 
@@ -119,12 +118,25 @@ def _called(entity: str, named: dict[str, str]) -> str:
     return f"{symbol} {name}" if name and name != symbol else symbol
 
 
+def _outlet(name: str) -> str:
+    return "All outlets" if name == ALL else name
+
+
 def _wanted(name: str) -> list[str]:
     """What the URL asks for, so that it can be chosen even while the store does not know it."""
     found = str(st.query_params.get(name, ""))
     return [found[:200]] if found else []
 
 
+def _entity() -> str:
+    """The entity of the URL; the market where it names none."""
+    return next(iter(_wanted("entity")), MARKET)
+
+
+def _choose() -> None:
+    frame.put("entity", "" if st.session_state["choice"] == MARKET else str(st.session_state["choice"]))
+
+
 def _go(entity: str) -> None:
-    st.session_state["go"] = entity
+    frame.put("entity", "" if entity == MARKET else entity)
     st.rerun()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import streamlit as st
 
 from dashboard import charts, frame, panels, rows, trends
@@ -28,7 +30,7 @@ def _live() -> None:
     reading = frame.reads().overview()
     shown = reading.value
     frame.head(reading)
-    clicked: dict[str, object] = {}
+    clicked: dict[str, Any] = {}
     if shown is not None:
         opened = str(st.query_params.get("alert", ""))
         panels.show("figures", {"figures": rows.figures(shown, list(frame.reads().history))})
@@ -36,15 +38,20 @@ def _live() -> None:
         with left:
             found = rows.alerts(shown.alerts, opened)
             note = "firing first, then by time of change"
-            data = {"title": "Alerts", "note": note if found else "", "rows": found, "open": opened}
+            data: dict[str, Any] = {
+                "title": "Alerts",
+                "note": note if found else "",
+                "rows": found,
+                "open": opened,
+            }
             clicked |= panels.show("alerts", {**data, "empty": "" if found else ALERTS_EMPTY})
-            moving = rows.movers(shown.movers[:10])
-            data = {"title": "Entities that move", "note": "last 5 min beside the usual of the hour before"}
+            moving = rows.movers(shown.movers)
+            data = {"title": "Entities that move", "note": "last 5 min beside what is usual"}
             empty = "" if moving else "Entities appear here when headlines speak of them."
             clicked |= panels.show("movers", {**data, "columns": COLUMNS, "rows": moving, "empty": empty})
         with right:
             st.html(_TITLE)
-            trends.draw(MARKET, "5m", shown.alerts, 184)
+            trends.draw(MARKET, "5m", shown.alerts, 196)
             latest = rows.tape(shown.newest, limit=12)
             data = {"title": "Newest headlines", "note": "one row a story", "rows": latest, "compact": True}
             clicked |= panels.show("tape", {**data, "query": "", "empty": "" if latest else EMPTY})

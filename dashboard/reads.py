@@ -9,8 +9,8 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Hashable
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar, cast
 from urllib.parse import urlsplit
 
@@ -21,6 +21,10 @@ from streams.state.store import Refused, Store, Unavailable
 TTL = 0.9  # seconds; pages ask each second
 MOST = 64  # readings that are kept
 RATES = 300  # samples of rate and lag, about one a second
+MOVE_EVERY = 2.0  # seconds between two looks at all entities, the one dear read
+REORDER = 20.0  # seconds that the movers keep their order, unless one moves far
+MOVERS = 13  # entities that move, shown
+FAR = 3.0  # standard deviations above the usual that bring an entity in at once
 TIMEOUT = 1.0  # seconds that a read may take before the store counts as away
 
 T = TypeVar("T")
@@ -55,6 +59,10 @@ class Reads:
         self._away_since: float | None = None
         self._failed_at = 0.0
         self._reason = ""
+        self._moving: list[views.Mover] = []
+        self._moved_at = 0.0
+        self._order: list[str] = []
+        self._ordered_at = 0.0
         self.history: deque[tuple[float, float, int]] = deque(maxlen=RATES)
 
     @classmethod
@@ -85,7 +93,14 @@ class Reads:
         return self.get("overview", self._overview)
 
     def _overview(self, store: Store, now: float) -> views.Overview:
-        found = views.overview(store, now)
+        if now - self._moved_at >= MOVE_EVERY:
+            self._moving, self._moved_at = views.movers(store, now), now
+        found = views.overview(store, now, self._moving)
+        kept = ranked(found.movers, self._order) if now - self._ordered_at < REORDER else []
+        if not kept:
+            kept, self._ordered_at = found.movers[:MOVERS], now
+            self._order = [mover.entity for mover in kept]
+        found = replace(found, movers=kept)
         news = found.health.of("news")
         self.history.append((now, sum(worker.rate for worker in news), sum(worker.behind for worker in news)))
         return found
@@ -110,3 +125,15 @@ class Reads:
             while len(self._slots) > MOST:
                 self._slots.popitem(last=False)
             return slot
+
+
+def ranked(found: Sequence[views.Mover], order: Sequence[str], most: int = MOVERS) -> list[views.Mover]:
+    """The movers in an order of before, so that rows do not jump; empty when it has to be made anew.
+
+    It has to when one of them is gone, or one that is not among them moves far.
+    """
+    known = {mover.entity: mover for mover in found}
+    fresh = {mover.entity for mover in found[:most] if mover.surprise >= FAR}
+    if len(order) < min(most, len(found)) or not known.keys() >= set(order) or not fresh <= set(order):
+        return []
+    return [known[entity] for entity in order]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -60,7 +61,7 @@ def _state(reading: Reading[Overview], place: str) -> tuple[str, Row | None]:
     shown = reading.value
     if reading.away_since is not None:
         todo = f"Check that the server at {place} runs (TAPEWATCH_REDIS); the page goes on by itself when it answers."
-        what = "The store does not answer"
+        what = "The store has not answered"
         return "away", _banner("broken", what, todo, reading.away_since, reading.read_at if shown else None)
     if shown is None:
         return "empty", None
@@ -126,9 +127,9 @@ def figures(shown: Overview, history: Sequence[tuple[float, float, int]]) -> lis
             "series": thinned(rates),
         },
         {
-            "title": "Lag, last 5 min",
+            "title": "Lag in headlines, last 5 min",
             "value": behind,
-            "unit": "headlines waiting",
+            "unit": "waiting",
             "tone": "warning" if behind > BEHIND * max(rate, 1.0) else None,
             "note": f"highest {max(lags, default=0)}",
             "series": thinned([float(lag) for lag in lags]),
@@ -271,7 +272,7 @@ def _item(name: str, text: str, tone: str | None = None) -> Row:
 
 
 def _count(value: int) -> str:
-    return f"{value:,}".replace(",", "\u2009")
+    return f"{value:,}".replace(",", "\u202f")
 
 
 def _behind(health: Health) -> tuple[int, float]:
@@ -297,7 +298,7 @@ def names(headlines: Iterable[Headline]) -> dict[str, str]:
 
 
 def _high(value: float, usual: float) -> bool:
-    return value - usual >= HIGH * (usual + 1.0) ** 0.5
+    return value - usual >= HIGH * math.sqrt(usual + 1.0)
 
 
 def _usual(value: float) -> str:

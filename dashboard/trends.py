@@ -3,41 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-import pyarrow as pa
+import pyarrow as pa  # type: ignore[import-untyped]  # it comes with Streamlit
 import streamlit as st
 
 from dashboard import charts, frame
 from dashboard.reads import Reading
+from streams.state.keys import MARKET
 from streams.state.store import Store
 from streams.state.views import AlertView
+from streams.windows.trend import Bucket, trend
 
-try:
-    from streams.windows.trend import trend
-except ImportError:
-    from streams.state.store import as_text
-    from streams.windows.buckets import SIZES, decode, slices
-
-    def trend(store, entity, size, since, until, now_ms):
-        sz = SIZES[size]
-        pipe = store.client.pipeline(transaction=False)
-        for s in slices(sz, since, until):
-            pipe.hgetall(store.keys.trend(entity, size, s))
-        b = decode((as_text(k), int(v)) for h in store.call(pipe.execute) for k, v in h.items())
-        n = ("negative", "neutral", "positive", "stories", "negative_stories")
-        out = [{"start": t, **{k: b.get(t, {}).get(k, 0) for k in n}} for t in range(since, until, sz.width)]
-        m = sum(o["negative_stories"] for o in out) / len(out)
-        return [{**o, "baseline": m} for o in out]
-
-
+RULES = 5  # alerts that a chart shows, the newest
 TITLES = {"kind": pa.string(), "label": pa.string(), "text": pa.string()}
 
 
-def read(entity: str, size: str) -> Reading[list[dict[str, Any]]]:
+def read(entity: str, size: str) -> Reading[list[Bucket]]:
     """The buckets of an entity over the range that belongs to this size."""
 
-    def load(store: Store, now: float) -> list[dict[str, Any]]:
+    def load(store: Store, now: float) -> list[Bucket]:
         now_ms = int(now * 1000)
         since, until = charts.window(size, now_ms)
         return trend(store, entity, size, since, until, now_ms)
@@ -50,15 +34,18 @@ def draw(entity: str, size: str, alerts: Sequence[AlertView], height: int) -> No
     found = read(entity, size).value
     if found is None:
         return
-    first = min((bucket["start"] for bucket in found), default=0)
-    marks = [
-        (opened, f"{view.record.severity} alert")
-        for view in alerts
-        if view.record.entity == entity and (opened := view.opened) >= first
-    ]
+    first = charts.start_of_range(found)
+    marks = [(view.opened, _name(view, entity)) for view in alerts if entity in (MARKET, view.record.entity)]
+    marks = sorted(mark for mark in marks if mark[0] >= first)[-RULES:]
     columns = charts.rows(found, size, marks)
     table = pa.table(
         {name: pa.array(values, TITLES.get(name, pa.float64())) for name, values in columns.items()}
     )
     spec = charts.spec(frame.theme(), frame.scheme(), frame.zone(), height)
     st.vega_lite_chart(table, spec, theme=None, key=f"trend-{entity}-{size}", width="stretch")
+
+
+def _name(view: AlertView, entity: str) -> str:
+    """An alert's name beside its rule: of whom, where the chart is not of that entity alone."""
+    symbol = view.record.entity.partition(":")[2] or view.record.entity
+    return f"{symbol} {view.record.severity}" if entity == MARKET else f"{view.record.severity} alert"

@@ -2,7 +2,7 @@
 // Text from headlines enters the page as text only, never as markup.
 
 const SVG = "http://www.w3.org/2000/svg";
-const THIN = "\u2009";
+const THIN = "\u202F"; // narrow, and never broken at
 
 function h(tag, attributes, ...children) {
   const node = document.createElement(tag);

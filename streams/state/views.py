@@ -20,11 +20,13 @@ from streams.records import Alert, EntitySentiment, Sentiment
 from streams.state.keys import MARKET
 from streams.state.store import Store, as_text
 from streams.state.vitals import Health, decoded, health
-from streams.windows.buckets import HOUR, MINUTE, SIZES, Size, decode, slices, start_of
+from streams.windows import trend
+from streams.windows.buckets import HOUR, MINUTE, SIZES, closed_until, start_of
+from streams.windows.surge import MEMORY, WINDOW, rate_before
+from streams.windows.trend import Trend
 
 MOVERS_SINCE = 3 * HOUR  # an entity without a headline for this long does not move
-CANDIDATES = 60  # entities, the most recently met, that are looked at to find those that move
-USUAL_OVER = HOUR  # what a mover's last five minutes are compared with
+CANDIDATES = 40  # entities, the most recently met, that are looked at to find those that move
 SEVERITIES = ("critical", "warning", "info")
 STATES = ("firing", "pending", "acknowledged", "silenced", "resolved")
 
@@ -109,8 +111,8 @@ class AlertView:
 class Mover:
     """An entity, its last five minutes beside what is usual for it, and its three hours in 5-minute buckets.
 
-    `series` has a (stories, negative stories) pair a bucket, the oldest first, the open one last; "usual" is
-    the mean of an hour's closed buckets, those that overlap the last five minutes left out.
+    `series` has a (stories, negative stories) pair a bucket, the oldest first, the open one last. What is usual comes
+    from the closed buckets of six hours; of negative stories it is what the surge rule expects, its surges left out.
     """
 
     entity: str
@@ -142,14 +144,14 @@ class Overview:
     health: Health
 
 
-def overview(store: Store, now: float) -> Overview:
-    """Alerts, movers, newest headlines and vitals."""
-    market, *moving = movers(store, now)
+def overview(store: Store, now: float, moving: Sequence[Mover] = ()) -> Overview:
+    """Alerts, movers, newest headlines and vitals; `moving` are the movers of a moment ago, or they are read too."""
+    market, *others = moving or movers(store, now)
     return Overview(
         read_at=now,
         alerts=alerts(store),
         market=market,
-        movers=moving,
+        movers=others,
         newest=feed(store, MARKET, 60),
         health=health(store),
     )
@@ -180,33 +182,24 @@ def alert(store: Store, identity: str) -> AlertView | None:
     return _alert(*store.call(lambda: client.hmget(store.keys.alert(identity), "record", "detail")))
 
 
-def movers(store: Store, now: float, limit: int = 12) -> list[Mover]:
+def movers(store: Store, now: float, limit: int = CANDIDATES) -> list[Mover]:
     """The market first, then of the entities met last those that are furthest above what is usual."""
     now_ms = int(now * 1000)
-    minute, five = SIZES["1m"], SIZES["5m"]
-    fine = slices(minute, now_ms - 5 * MINUTE, now_ms)
-    coarse = slices(five, now_ms - MOVERS_SINCE, now_ms)
     client: Any = store.client
     known = store.call(
         lambda: client.zrevrangebyscore(
             store.keys.entities(), "+inf", now_ms - MOVERS_SINCE, start=0, num=CANDIDATES, withscores=True
         )
     )
-    candidates = [(MARKET, 0), *((as_text(name), int(at)) for name, at in known)]
-    pipe = store.client.pipeline(transaction=False)
-    for entity, _ in candidates:
-        pipe.zrevrange(store.keys.feed(entity), 0, 0, withscores=True)
-        for size, starts in ((minute, fine), (five, coarse)):
-            for start in starts:
-                pipe.hgetall(store.keys.trend(entity, size.name, start))
-    replies = iter(store.call(pipe.execute))
-    found = []
-    for entity, at in candidates:
-        last = list(_headlines(next(replies)))
-        minutes = _buckets(next(replies) for _ in fine)
-        fives = _buckets(next(replies) for _ in coarse)
-        found.append(_mover(entity, at, last, minutes, fives, now_ms))
-    market, *others = found
+    seen = {MARKET: 0, **{as_text(name): int(at) for name, at in known}}
+    names = list(seen)
+    fine = trend.read(store, names, "1m", now_ms - WINDOW, now_ms + 1, now_ms)
+    coarse = trend.read(store, names, "5m", now_ms - MEMORY, now_ms + 1, now_ms)
+    called = _names(store, names)
+    market, *others = [
+        _mover(name, called.get(name, name.partition(":")[2] or name), at, fine[name], coarse[name], now_ms)
+        for name, at in seen.items()
+    ]
     others.sort(key=lambda mover: (-mover.surprise, -mover.at))
     return [market, *others[:limit]]
 
@@ -218,46 +211,44 @@ def entities(store: Store, limit: int = 1000) -> list[str]:
     return [as_text(name) for name in found]
 
 
-def _mover(
-    entity: str,
-    at: int,
-    last: Sequence[Headline],
-    minutes: dict[int, dict[str, int]],
-    fives: dict[int, dict[str, int]],
-    now_ms: int,
-) -> Mover:
-    five = SIZES["5m"]
-    open_start = start_of(now_ms, five.width)
-    starts = range(open_start - MOVERS_SINCE + five.width, open_start + 1, five.width)
-    series = [(_count(fives, start, "stories"), _count(fives, start, "negative_stories")) for start in starts]
-    recent = _recent(minutes, SIZES["1m"], now_ms)
-    usual = series[-2 - USUAL_OVER // five.width : -2]
-    symbol = entity.partition(":")[2] or entity
-    names = [found.name for headline in last for found in headline.entities if found.symbol == symbol]
+def _mover(entity: str, name: str, at: int, fine: Trend, coarse: Trend, now_ms: int) -> Mover:
+    width = SIZES["5m"].width
+    newest = start_of(now_ms, width)
+    recent = [start for start in fine.buckets if start > now_ms - WINDOW - MINUTE]
+    before = range(start_of(coarse.series.known_since, width), newest - width, width)
+    usual = sum(_count(coarse, start, "stories") for start in before) / max(1, len(before))
+    starts = range(newest - MOVERS_SINCE + width, newest + 1, width)
     return Mover(
         entity=entity,
-        name=names[0] if names else symbol,
+        name=name,
         at=at,
-        stories=sum(_count(minutes, start, "stories") for start in recent),
-        usual_stories=sum(stories for stories, _ in usual) / len(usual),
-        negative=sum(_count(minutes, start, "negative_stories") for start in recent),
-        usual_negative=sum(negative for _, negative in usual) / len(usual),
-        series=series,
+        stories=sum(_count(fine, start, "stories") for start in recent),
+        usual_stories=usual,
+        negative=sum(_count(fine, start, "negative_stories") for start in recent),
+        usual_negative=rate_before(coarse.series, now_ms - WINDOW, closed_until(now_ms)) * WINDOW,
+        series=[
+            (_count(coarse, start, "stories"), _count(coarse, start, "negative_stories")) for start in starts
+        ],
     )
 
 
-def _recent(minutes: dict[int, dict[str, int]], size: Size, now_ms: int) -> list[int]:
-    """The starts of the last five one-minute buckets, the open one included."""
-    newest = start_of(now_ms, size.width)
-    return [start for start in minutes if newest - 5 * size.width < start <= newest]
+def _count(found: Trend, start: int, name: str) -> int:
+    return found.buckets.get(start, {}).get(name, 0)
 
 
-def _count(buckets: dict[int, dict[str, int]], start: int, name: str) -> int:
-    return buckets.get(start, {}).get(name, 0)
-
-
-def _buckets(hashes: Iterable[dict[bytes, bytes]]) -> dict[int, dict[str, int]]:
-    return decode((as_text(name), int(count)) for found in hashes for name, count in found.items())
+def _names(store: Store, entities: Sequence[str]) -> dict[str, str]:
+    """What the last headline of each entity calls it."""
+    pipe = store.client.pipeline(transaction=False)
+    for entity in entities:
+        pipe.zrange(store.keys.feed(entity), -1, -1)
+    called = {}
+    for entity, found in zip(entities, store.call(pipe.execute), strict=True):
+        headline = decoded(found[0], Headline) if found else None
+        symbol = entity.partition(":")[2]
+        for about in headline.entities if headline else ():
+            if about.symbol == symbol:
+                called[entity] = about.name
+    return called
 
 
 def _headlines(found: Iterable[tuple[bytes, float]]) -> Iterable[Headline]:

@@ -1,4 +1,4 @@
-"""How the machine is, as the store knows it: heartbeats of workers, outcomes, memory, what is replayed. Never writes."""
+"""How the machine is, as the store knows it: heartbeats, outcomes, memory, what is replayed. Never writes."""
 
 from __future__ import annotations
 

@@ -208,9 +208,8 @@ class Seeder:
         self.alert(
             "a-boeing", BAD_DAY, [("firing", now - 130)], self.bad[::-1], len(self.bad), 1.4, "critical"
         )
-        entries = [
-            json.loads(line) for line in self.store.client.zrevrange(self.store.keys.feed("market"), 0, -1)
-        ]
+        lines: Any = self.store.client.zrevrange(self.store.keys.feed("market"), 0, -1)
+        entries = [json.loads(line) for line in lines]
         for symbol, ago, severity in (
             ("INTC", 3300, "warning"),
             ("TSLA", 5400, "critical"),
