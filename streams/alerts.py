@@ -60,7 +60,7 @@ class Alerts:
     """The alerts pipeline; `guard.Pipeline` says what each method is for."""
 
     name = "alerts"
-    scripts = ("alerts", "guard")
+    scripts: tuple[str, ...] = ("alerts", "guard")
     piece = 128
     batch = 1024
 

@@ -11,10 +11,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from hypothesis import settings
 
 from streams.launch.embedded import EmbeddedBroker, EmbeddedStore
 from streams.topics import TopicSpec, create_topics
 from tests import real_kafka
+
+settings.register_profile("untimed", deadline=None)  # no test asserts a wall-clock time
+settings.load_profile("untimed")
 
 
 class Broker(NamedTuple):

@@ -195,7 +195,7 @@ def tail(count: int, mean: float, dispersion: float) -> float:
     while True:
         total += term
         ratio = odds * (count + size) / (count + 1)
-        if ratio < 1 and term * ratio <= (1 - ratio) * total * 1e-9:
+        if ratio < 1 and term * ratio <= (1 - ratio) * total * 1e-7:
             return min(total, 1.0)
         term *= ratio
         count += 1
