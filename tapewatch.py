@@ -129,7 +129,8 @@ def dashboard(port: int, address: str) -> None:
     """Run the dashboard alone, until Ctrl-C."""
     settings = _settings()
     command = _room("dashboard.launch:command")(port, settings, address)
-    os.execve(command[0], command, {**os.environ, **settings.environment()})  # noqa: S606 - our own command line
+    environment = _room("dashboard.launch:environment")(settings)
+    os.execve(command[0], command, {**os.environ, **environment})  # noqa: S606 - our own command line
 
 
 @main.group()

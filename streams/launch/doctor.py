@@ -14,7 +14,7 @@ from streams.launch.join import NothingRuns, joined, running_here
 from streams.pipelines import PIPELINES, all_topics
 from streams.settings import Settings
 from streams.state.store import Store, Unavailable
-from streams.state.views import health, worker_keys
+from streams.state.vitals import health
 
 ENGINES = (  # engine, distribution, how to get it
     ("onnxruntime", "onnxruntime", "`make setup`"),
@@ -100,7 +100,7 @@ def _store(settings: Settings) -> str:
 def _workers(settings: Settings) -> Iterator[dict[str, Any]]:
     store = Store(settings.redis, settings.prefix)
     try:
-        beats = health(store, worker_keys(store)).workers
+        beats = health(store, PIPELINES).workers
     except Unavailable:
         return
     for name in PIPELINES:

@@ -39,7 +39,7 @@ class Child:
 
     def start(self, now: float) -> None:
         """Start the process; `now` is a monotonic clock in seconds."""
-        self.process = spawn(list(self.command), env=dict(self.environment))
+        self.process = spawn(list(self.command), env=dict(self.environment), stdout=subprocess.DEVNULL)
         self.started, self.again_at = now, None
 
 

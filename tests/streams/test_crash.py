@@ -74,9 +74,7 @@ def crash_run(
     verify(sent, found)
 
 
-def test_a_store_that_stops_is_waited_for(
-    each_broker: Broker, own_store: EmbeddedStore, unique: str
-) -> None:
+def test_a_store_that_stops_is_waited_for(each_broker: Broker, own_store: EmbeddedStore, unique: str) -> None:
     """A store killed in the middle and back some seconds later costs nothing but time."""
     settings = settings_for(each_broker.bootstrap, own_store.url, unique)
     create_topics(settings)
