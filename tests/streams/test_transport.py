@@ -14,6 +14,7 @@ from aiokafka import AIOKafkaProducer
 
 from streams.topics import create_topics, delete_topics
 from tests.conftest import Broker
+from tests.real_kafka import RealKafka
 from tests.streams.reader import Child, Config, committed, eventually, processed, produce, read_notes
 
 RECORDS = 200
@@ -225,6 +226,27 @@ def test_a_gap_in_the_offsets(
     until_processed(child, {(0, n) for n in range(21) if n != 10})
     lost_or_kept = 21 if stock else 10
     eventually(lambda: commit_of(child) == lost_or_kept, f"a commit at {lost_or_kept}", child)
+
+
+@pytest.mark.kafka
+def test_the_broker_crashes(
+    kafka_server: RealKafka,
+    kafka: str,
+    new_topic: Callable[..., str],
+    unique: str,
+    logs: Path,
+    children: Callable[[Child], Child],
+) -> None:
+    """A worker outlives a crash of the broker: it goes on by itself, and nothing is missing."""
+    topic = new_topic(kafka, 4)
+    produce(kafka, topic, [b"%d" % n for n in range(4000)], 4)
+    child = children(Child(Config(kafka, topic, unique, str(logs / "notes"), max_batch=20, delay=0.05)))
+    eventually(lambda: len(processed(child.notes)) > 200, "the worker is at work", child)
+    kafka_server.kill()
+    kafka_server.resume()
+    until_processed(child, everything(4000, 4))
+    eventually(lambda: commit_of(child, 3) == 1000, "the last commit", child)
+    assert child.end() == 0
 
 
 async def _two_transactions(bootstrap: str, topic: str, name: str) -> None:
