@@ -46,7 +46,7 @@ def test_a_surge_fires_and_resolves_for_each_of_ten_entities(up: Up) -> None:
     wait_for("all resolved", lambda: {row["state"] for row in up.table("alerts")} == {"resolved"}, 60)
     records = [json.loads(value) for value, _ in _read(up, "tapewatch.alerts")]
     states = {entity: [r["state"] for r in records if r["entity"] == entity] for entity in wanted}
-    assert states == dict.fromkeys(wanted, ["firing", "resolved"])
+    assert states == {entity: ["firing", "resolved"] for entity in wanted}
     assert len({record["id"] for record in records}) == 20
     fired = [record for record in records if record["state"] == "firing"]
     assert all(record["value"] >= 5 and len(record["evidence"]) >= 5 for record in fired)

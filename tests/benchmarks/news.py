@@ -1,9 +1,9 @@
 """`tapewatch bench news`: what the whole path costs beyond the model, and how long a headline takes.
 
-Throughput, interleaved rounds on the same real headlines: a worker (read from Kafka, scored, stored, published) against
-the bare engine, both with one inference thread on the same one core, broker and store on the others; and against a
-plain Faust agent that calls a `transformers` pipeline per event with the same weights (extra `train`). A round's rate is
-taken between the first and the last scored record's append time, the first batch not counted.
+Throughput, interleaved rounds on the same real headlines: a worker (read from Kafka, scored, stored, published)
+against the bare engine, both with one inference thread on the same one core, broker and store on the others; and
+against a plain Faust agent that calls a `transformers` pipeline per event with the same weights (extra `train`). A
+round's rate is taken between the first and the last scored record's append time, the first batch not counted.
 
 Latency: open loop, 20 headlines a second, from the source record's append time to the scored one's.
 """
