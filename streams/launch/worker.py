@@ -1,7 +1,7 @@
 """One worker: one pipeline in this process (`python -m streams.launch.worker news`); or several, supervised.
 
 Exit status: 0 after a signal, START_AGAIN when broker or store have changed under it, STAY_DOWN when most
-records failed, 1 otherwise.
+records failed or what it needs cannot be opened, 1 otherwise.
 """
 
 from __future__ import annotations
@@ -14,16 +14,18 @@ import threading
 import time
 from collections.abc import Sequence
 
+from engines.bundle import BundleError
 from engines.engine import EngineError
 from streams import topics, transport
 from streams.agent import Agent, StartAgain
 from streams.guard import TooManyFailures
+from streams.headlines.entities import GazetteerError
 from streams.launch.logs import set_up_logging
 from streams.launch.supervise import START_AGAIN, STAY_DOWN, Supervisor
 from streams.metrics import Metrics
 from streams.pipelines import PIPELINES, open_pipeline
 from streams.publisher import Publisher
-from streams.settings import Settings, read_settings
+from streams.settings import Settings, SettingsError, read_settings
 from streams.state.store import LostPlace, Store
 
 log = logging.getLogger("tapewatch.worker")
@@ -38,15 +40,15 @@ def run_one(settings: Settings, name: str) -> int:
     store = Store(settings.redis, settings.prefix, dedupe_hours=settings.dedupe_hours)
     try:
         pipeline = open_pipeline(name, settings, store, settings.threads or (os.cpu_count() or 1))
-    except EngineError as error:
+    except (BundleError, EngineError, GazetteerError) as error:
         log.error("%s", error)
-        return 1
+        return STAY_DOWN
     metrics = Metrics(name, store)
     try:
         address = metrics.serve(settings.metrics_host, settings.metrics_port)
     except OSError as error:
         log.error("TAPEWATCH_METRICS_PORT: %s cannot be used: %s", settings.metrics_port, error.strerror)
-        return 1
+        return STAY_DOWN
     log.info("metrics at http://%s/metrics", address)
     sources = [settings.topic(source) for source in PIPELINES[name].sources]
     embedded = _is_embedded()
@@ -139,7 +141,10 @@ def _status(failure: Exception | None, status: int) -> int:
 def main() -> None:
     """The process of one worker; the pipeline is the only argument."""
     name = sys.argv[1]
-    settings = read_settings()
+    try:
+        settings = read_settings()
+    except SettingsError as error:
+        sys.exit(f"{name}: {error}")
     set_up_logging(name, settings.log_level)
     sys.exit(run_one(settings, name))
 
