@@ -139,7 +139,7 @@ def _observe(graph: onnx.ModelProto, names: list[str], calibration: Iterable[Arr
         probe.graph.output.append(helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))
     session = onnxruntime.InferenceSession(probe.SerializeToString(), providers=["CPUExecutionProvider"])
     seen: dict[str, list[Floats]] = {name: [] for name in names}
-    for batch in calibration:
+    for batch in calibration if names else ():
         real = batch["attention_mask"].astype(bool)
         for name, found in zip(names, session.run(names, dict(batch)), strict=True):
             seen[name].append(found[real])
