@@ -18,7 +18,7 @@ from streams.launch.embedded import spawn
 log = logging.getLogger("tapewatch.supervise")
 
 START_AGAIN = 75  # EX_TEMPFAIL: the world has changed, a fresh start puts it right
-STAY_DOWN = 78  # EX_CONFIG: most records failed; starting again would only make more dead letters
+STAY_DOWN = 78  # EX_CONFIG: starting again would not help, or make more dead letters
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 10.0  # seconds
 STEADY = 30.0  # seconds after which a failure is a new one
 STOP_WITHIN = 7.0
@@ -35,7 +35,7 @@ class Child:
     started: float = 0.0
     pause: float = FIRST_PAUSE
     again_at: float | None = None
-    down: str = ""  # why it is not started any more
+    down: bool = False  # it is not started any more
 
     def start(self, now: float) -> None:
         """Start the process; `now` is a monotonic clock in seconds."""
@@ -81,12 +81,8 @@ class Supervisor:
 
     def _ended(self, child: Child, status: int, now: float) -> None:
         if status == STAY_DOWN:
-            child.down = "most of its last records failed"
-            log.error(
-                "%s stays down: %s; mend the cause, start again, replay the dead letters",
-                child.name,
-                child.down,
-            )
+            child.down = True
+            log.error("%s stays down: mend the cause that it named, then start again", child.name)
             return
         if status == START_AGAIN:
             child.pause = FIRST_PAUSE

@@ -128,6 +128,8 @@ class _Up:
             if time.monotonic() > deadline:
                 raise NotReady(f"not ready after {READY_WITHIN:.0f} s: {', '.join(missing)}")
             self.supervisor.check(time.monotonic())
+            if down := [child.name for child in self.supervisor.children if child.down]:
+                raise NotReady(f"{', '.join(down)} cannot run; the reason stands above")
             missing = [name for name in PIPELINES if not self._assigned(name)]
             if dashboard and not _answers(dashboard + "/_stcore/health"):
                 missing.append("dashboard")
