@@ -30,6 +30,7 @@ from kafka.errors import KafkaError, TopicAlreadyExistsError
 
 MAX_REPLICATION = 3
 ANSWER_WITHIN_MS = 10_000
+OWN_CONNECTION = "metadata"  # a broker answers in order: on the consumer's one we would wait behind its fetch
 NOBODY = uuid.UUID(int=0)
 
 
@@ -95,7 +96,7 @@ async def client_topic_ids(client: AIOKafkaClient, names: Sequence[str]) -> dict
     node = client.get_random_node()
     if node is None:
         raise NodeNotReadyError("no broker is known yet")
-    reply = await client.send(node, _MetadataRequest(names))
+    reply = await client.send(node, _MetadataRequest(names), group=OWN_CONNECTION)
     found = {name: topic_id for error, name, topic_id, *_ in reply.topics if error == 0}
     return {name: found.get(name) for name in names}
 

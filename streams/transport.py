@@ -78,6 +78,7 @@ def make_app(
         broker=[f"aiokafka://{server.strip()}" for server in bootstrap.split(",")],
         broker_client_id=name,
         broker_max_poll_records=max_batch_records,
+        broker_request_timeout=20.0,
         broker_session_timeout=6.0,
         broker_rebalance_timeout=6.0,
         broker_heartbeat_interval=1.0,
