@@ -45,7 +45,7 @@ soak: $(DEV) ## the crash tests in their long form
 	@$(BIN)/python -m pytest -m soak $(ARGS)
 
 train: $(TRAIN) ## the sentiment model again, from the data in TAPEWATCH_DATA to a bundle
-	@$(BIN)/python -m models.sentiment $(ARGS)
+	@$(BIN)/tapewatch models train news $(ARGS)
 
 setup-dev: $(DEV) ## the set-up with what tests and lint need
 

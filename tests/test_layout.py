@@ -87,6 +87,8 @@ def watch(event, details):
     if event not in watched:
         return
     frame = sys._getframe(1)
+    if event == "open" and str(details[0]).startswith(ours) and str(details[0]).endswith(".py"):
+        return  # Streamlit's decorators look into the source of what they decorate
     while frame is not None and "<frozen importlib" not in frame.f_code.co_filename:
         if frame.f_code.co_filename.startswith(ours):
             print(f"{frame.f_code.co_filename}:{frame.f_lineno} {event} {details[:1]}")
