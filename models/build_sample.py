@@ -14,6 +14,7 @@ import gzip
 import json
 import random
 import re
+import sys
 from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -55,10 +56,10 @@ META = {
 }
 _LINK = re.compile(r"https?:?/?/?\S*|(?:\s*#\w+)+\s*$|\s*\(?via @\w+\)?|\s+-?\s*@\w+\s*$")
 _UNWANTED = re.compile(
-    r"@|\.\.\.|https?|[#&]\w+;|#\w+.*#|\$\w+.*\$[A-Z]+.*\$[A-Z]|COMDX|ECONX|SCANX|SUMRX|BONDX|OPTNX|\bRECAP\b|highlight:|"
-    r"read more|follow|subscribe|sign up|click|retweet|get more|check out|join us|tune in|our (?:live|free)|watch:|listen|"
-    r"unusual (?:puts|calls)|edited transcript|earnings call|slideshow|marketscreener|podcast|giveaway|black friday deals|"
-    r"cyber monday deals|\bI'm\b|\bI've\b|\bmy\b|\blol\b|"
+    r"@|\.\.\.|https?|[#&]\w+;|#\w+.*#|\$\w+.*\$[A-Z]+.*\$[A-Z]|COMDX|ECONX|SCANX|SUMRX|BONDX|OPTNX|\bRECAP\b|"
+    r"highlight:|read more|follow|subscribe|sign up|click|retweet|get more|check out|join us|tune in|our (?:live|free)|"
+    r"watch:|listen|unusual (?:puts|calls)|edited transcript|earnings call|slideshow|marketscreener|podcast|giveaway|"
+    r"black friday deals|cyber monday deals|\bI'm\b|\bI've\b|\bmy\b|\blol\b|"
     r"\b(?:fuck|shit|bitch|bastard|suck|damn|crap|porn|sex|nude|rape|kill|murder|suicide|nazi|ass)\w{0,3}\b",
     re.I,
 )
@@ -95,7 +96,7 @@ class Schedule:
         self._mentions: dict[str, deque[float]] = defaultdict(deque)
 
     def fits(self, symbols: Sequence[str], gap: float) -> bool:
-        """Whether one more headline about these stays below a surge; half of it near the ends, where the loop closes."""
+        """Whether one more headline about these is no surge; half of one near the ends, where the loop closes."""
         near_an_end = min(len(self.records), RECORDS - len(self.records)) < WINDOW / MEAN_GAP * 1.5
         most = MOST_MENTIONS // 2 if near_an_end else MOST_MENTIONS
         for symbol in symbols:
@@ -136,7 +137,7 @@ def stories(examples: Sequence[Example], finder: Finder) -> Iterator[Story]:
         if memory.assign(prepare(str(number), title, symbols), 0, 0)[1] is None:
             yield Story(
                 title,
-                ("negative", "neutral", "positive")[example.label] if max(example.target) == 1 else "mixed",
+                LABELS[example.label] if max(example.target) == 1 else "mixed",
                 symbols,
             )
 
@@ -171,7 +172,8 @@ def build() -> list[dict[str, object]]:
     ordinary = deque(
         sorted((s for s in found if s.title not in reserved), key=lambda story: _hour(story, rng))
     )
-    print(f"{len(found)} stories; reserved:", {symbol: len(chosen) for symbol, chosen in bad.items()})
+    reported = ", ".join(f"{symbol} {len(chosen)}" for symbol, chosen in bad.items())
+    sys.stderr.write(f"{len(found)} stories; planned: {reported}\n")
     planned = _plan(bad)
     schedule = Schedule(rng)
     waiting: deque[Story] = deque()
@@ -242,7 +244,8 @@ def main() -> None:
         "seconds": round(sum(float(str(record["gap"])) for record in records), 1),
     }
     (SAMPLES / "news.meta.json").write_text(json.dumps(meta, indent=2) + "\n", encoding="utf-8")
-    print(f"{len(records)} records, {meta['seconds']} s, {(SAMPLES / 'news.jsonl.gz').stat().st_size} bytes")
+    size = (SAMPLES / "news.jsonl.gz").stat().st_size
+    sys.stderr.write(f"{len(records)} records, {meta['seconds']} s, {size} bytes\n")
 
 
 if __name__ == "__main__":

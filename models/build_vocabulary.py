@@ -8,6 +8,7 @@ Reads the training and validation parts of SEntFiN and Twitter Financial News Se
 from __future__ import annotations
 
 import re
+import sys
 from collections import Counter
 from collections.abc import Iterable
 
@@ -49,7 +50,7 @@ def main() -> None:
     splits = official(data_folder())
     titles = [normalise(example.text) for example in (*splits.train, *splits.validation)]
     VOCABULARY.write_text(build(titles), encoding="utf-8")
-    print(f"{VOCABULARY}: {len(titles)} headlines, {VOCABULARY.stat().st_size} bytes")  # noqa: T201
+    sys.stderr.write(f"{VOCABULARY}: {len(titles)} headlines, {VOCABULARY.stat().st_size} bytes\n")
 
 
 if __name__ == "__main__":
