@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,8 @@ class Up:
 
     def produce(self, records: Sequence[tuple[str, bytes | None]], topic: str = "tapewatch.news") -> None:
         """Put raw (key, value) pairs on a topic."""
-        asyncio.run(produce(self.kafka, topic, records))
+        with ThreadPoolExecutor(1) as aside:  # the caller's thread may run a loop of its own (Playwright does)
+            aside.submit(asyncio.run, produce(self.kafka, topic, records)).result()
 
 
 def tapewatch(
