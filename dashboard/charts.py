@@ -57,6 +57,8 @@ def rows(trend: Iterable[Bucket], size: str, alerts: Sequence[tuple[int, str]] =
         spread = BAND * math.sqrt(expected)
         band = {"count": expected, "low": max(0.0, expected - spread), "high": expected + spread}
         made.append({**common, **band, "kind": "baseline"})
+    if made:
+        made.append({**made[-1], "start": made[-1]["end"]})  # the last step of the baseline has a length too
     made.append({"kind": "room", "start": made[0]["start"] if made else None, "high": ROOM})
     made += [{"kind": "alert", "start": at, "end": at, "text": name} for at, name in alerts]
     return {name: [row.get(name) for row in made] for name in COLUMNS}
@@ -93,7 +95,7 @@ def spec(theme: palette.Theme, scheme: str, zone: str, height: int) -> dict[str,
                 "field": "label",
                 "type": "nominal",
                 "scale": shades,
-                "legend": {"title": None, "orient": "top", "symbolType": "square", "offset": 4},
+                "legend": {"title": None, "orient": "top", "symbolType": "square", "offset": 20},
             },
             "tooltip": [
                 {"field": "start", "type": "temporal", "format": "%H:%M:%S", "title": "from"},
@@ -145,17 +147,17 @@ def spec(theme: palette.Theme, scheme: str, zone: str, height: int) -> dict[str,
         "mark": {
             "type": "text",
             "align": "right",
-            "baseline": "top",
-            "dx": -4,
+            "baseline": "bottom",
+            "dx": 1,
             "fontSize": 12,
             "color": colour["critical"],
         },
-        "encoding": {"x": x, "y": {"value": 0}, "text": {"field": "text", "type": "nominal"}},
+        "encoding": {"x": x, "y": {"value": -4}, "text": {"field": "text", "type": "nominal"}},
     }
     return {
         "$schema": "https://vega.github.io/schema/vega-lite/v6.json",
         "height": height,
-        "padding": {"left": 0, "right": 8, "top": 4, "bottom": 0},
+        "padding": {"left": 0, "right": 8, "top": 4, "bottom": 4},
         "layer": [room, bars, band, line, rule, name],
         "config": _config(colour),
     }

@@ -9,7 +9,7 @@ from typing import Any
 
 import streamlit as st
 
-from dashboard import palette, panels, rows
+from dashboard import machine, palette, panels
 from dashboard.reads import Reading, Reads
 from streams.settings import read_settings
 from streams.state.views import Overview
@@ -54,12 +54,12 @@ def style() -> None:
 
 def head(reading: Reading[Overview]) -> None:
     """Age of the data, replay label, and what is wrong."""
-    panels.show("head", rows.head(reading, time.time(), reads().place))
+    panels.show("head", machine.head(reading, time.time(), reads().place))
 
 
 def foot(reading: Reading[Overview]) -> dict[str, Any]:
     """The quiet line; returns what was clicked in it."""
-    return panels.show("foot", rows.foot(reading.value, reading.away_since is not None, scheme()))
+    return panels.show("foot", machine.foot(reading.value, reading.away_since is not None, scheme()))
 
 
 def act(clicked: dict[str, Any], go: Callable[[str], None]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import streamlit as st
@@ -12,9 +12,14 @@ from dashboard import charts, frame, panels, rows, trends
 from dashboard.reads import Reading
 from streams.state import views
 from streams.state.keys import MARKET
-from streams.state.views import Headline, Mover
+from streams.state.store import Store
+from streams.state.views import Headline, Mover, Overview
 
 ALL = "all"
+CHART = (
+    '<div class="tw"><h2>Sentiment <small>headlines, {}; line: negative stories expected</small></h2></div>'
+)
+COLUMNS = ["", "3 h", "5 min"]
 SHOWN = 100  # stories of the feed that are shown
 EMPTY = "No headlines about this entity yet. They appear here a moment after they arrive: tapewatch send news FILE"
 AWAY = "Nobody had looked at these headlines before the store went away. They appear when it is back."
@@ -54,39 +59,55 @@ def _live() -> None:
     clicked: dict[str, Any] = {}
     if reading.value is not None:
         entity, size = _entity(), str(st.session_state.size or "5m")
-        feed = _feed(entity).value or []
+        shown, feed = reading.value, _feed(entity).value or []
+        listed = [shown.market, *shown.movers]
+        chosen = next((found for found in listed if found.entity == entity), None) or _measured(entity, feed)
+        if chosen and chosen not in listed:
+            listed.insert(1, chosen)
         rail, main = st.columns([3, 10])
         with rail:
-            moving = rows.movers([reading.value.market, *reading.value.movers])
             data = {
                 "title": "Entities",
                 "note": "that move most",
-                "rows": moving,
-                "columns": ["", "3 h", "5 min"],
+                "rows": rows.movers(listed),
+                "columns": COLUMNS,
             }
             clicked |= panels.show(
                 "movers", {**data, "narrow": True, "selected": entity, "empty": ""}, key="rail"
             )
         with main:
-            _title(entity, size, feed, [reading.value.market, *reading.value.movers])
-            trends.draw(entity, size, reading.value.alerts, 220)
+            _title(entity, feed, chosen)
+            clicked |= _alerts(entity, shown)
+            st.html(CHART.format(charts.RANGES[size][1]))
+            trends.draw(entity, size, shown.alerts, 220)
             clicked |= _tape(entity, feed, reading.away_since is not None)
     clicked |= frame.foot(reading)
     frame.act(clicked, _go)
 
 
-def _title(entity: str, size: str, feed: Iterable[Headline], movers: Iterable[Mover]) -> None:
-    mover = next((found for found in movers if found.entity == entity), None)
+def _title(entity: str, feed: Iterable[Headline], mover: Mover | None) -> None:
     measure = ""
     if mover is not None:
         measure = f"{mover.negative} negative in 5 min, usual {mover.usual_negative:.1f}"
         measure += f"; {mover.stories} stories, usual {mover.usual_stories:.1f}"
     name = html.escape(_called(entity, rows.names(feed)))
-    chart = f"Headlines by sentiment, {charts.RANGES[size][1]}; line: negative stories expected"
-    st.html(
-        f'<div class="tw"><div class="tw-title-row"><h1>{name}</h1><span>{measure}</span></div>'
-        f'<h2><small style="margin:0">{chart}</small></h2></div>'
-    )
+    st.html(f'<div class="tw"><div class="tw-title-row"><h1>{name}</h1><span>{measure}</span></div></div>')
+
+
+def _alerts(entity: str, shown: Overview) -> dict[str, Any]:
+    """What goes on about this entity; nothing where all is quiet."""
+    going = [view for view in shown.alerts if view.active and entity in (MARKET, view.record.entity)]
+    opened = str(st.query_params.get("alert", ""))
+    return panels.show("alerts", {"rows": rows.alerts(going, opened, limit=2), "open": opened})
+
+
+def _measured(entity: str, feed: Sequence[Headline]) -> Mover | None:
+    last = feed[0].at if feed else 0
+
+    def load(store: Store, now: float) -> Mover:
+        return views.measure(store, {entity: last}, now)[0]
+
+    return frame.reads().get(("mover", entity), load).value
 
 
 def _tape(entity: str, feed: list[Headline], away: bool) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import streamlit as st
 
-from dashboard import charts, frame, panels, rows, trends
+from dashboard import charts, frame, machine, panels, rows, trends
 from streams.state.keys import MARKET
 
 ALERTS_EMPTY = (
@@ -33,7 +33,7 @@ def _live() -> None:
     clicked: dict[str, Any] = {}
     if shown is not None:
         opened = str(st.query_params.get("alert", ""))
-        panels.show("figures", {"figures": rows.figures(shown, list(frame.reads().history))})
+        panels.show("figures", {"figures": machine.figures(shown, list(frame.reads().history))})
         left, right = st.columns([7, 5])
         with left:
             found = rows.alerts(shown.alerts, opened)

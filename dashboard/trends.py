@@ -48,4 +48,4 @@ def draw(entity: str, size: str, alerts: Sequence[AlertView], height: int) -> No
 def _name(view: AlertView, entity: str) -> str:
     """An alert's name beside its rule: of whom, where the chart is not of that entity alone."""
     symbol = view.record.entity.partition(":")[2] or view.record.entity
-    return f"{symbol} {view.record.severity}" if entity == MARKET else f"{view.record.severity} alert"
+    return f"{symbol} {view.severity}" if entity == MARKET else f"{view.severity} alert"

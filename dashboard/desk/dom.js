@@ -62,7 +62,7 @@ function number(value, decimals) {
 }
 
 function usual(value) {
-  return value < 10 ? number(value, 1) : number(value);
+  return number(value, 1);
 }
 
 const pad = (value) => String(value).padStart(2, "0");

@@ -59,13 +59,14 @@ panels.alerts = (parent, data, send) => {
       h("h2", {}, h("span"), h("small")),
       h("div", { class: "tw-alerts" }),
       h("p", { class: "tw-empty" })));
-  put(root.querySelector("h2 span"), data.title);
-  put(root.querySelector("h2 small"), data.note);
+  root.querySelector("h2").hidden = !data.title;
+  put(root.querySelector("h2 span"), data.title || "");
+  put(root.querySelector("h2 small"), data.note || "");
   put(root.querySelector(".tw-empty"), data.empty || "");
   list(root.querySelector(".tw-alerts"), data.rows, (row) => row.id,
     (row) => {
       const node = h("article", { class: "tw-alert" },
-        link({ class: "tw-row", href: `./?alert=${encodeURIComponent(row.id)}`, "data-open": row.id },
+        link({ class: "tw-row", href: `?alert=${encodeURIComponent(row.id)}`, "data-open": row.id },
           h("span", { class: "tw-state" }), h("b", { class: "tw-name" }), h("span", { class: "tw-measure" }),
           h("span", { class: "tw-when", "data-age": true }), h("span", { class: "tw-lead" }), h("span", { class: "tw-outlets" })));
       follow(node.querySelector(".tw-row"), () => send("open", node.dataset.opened ? "" : row.id));

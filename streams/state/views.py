@@ -8,7 +8,7 @@ function raises `store.Unavailable` while the store is away.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from streams.records import Alert, EntitySentiment, Sentiment
+from streams.records import Alert, EntitySentiment, Sentiment, Severity
 from streams.state.keys import MARKET
 from streams.state.store import Store, as_text
 from streams.state.vitals import Health, decoded, health
@@ -66,10 +66,13 @@ class Transition(Struct, frozen=True):
 
 
 class Detail(Struct, frozen=True):
-    """What judged an alert."""
+    """What judged an alert; value and severity are the worst of its life so far."""
 
     headlines: list[Evidence] = []
     title: str = ""
+    name: str = ""
+    value: float = 0.0
+    severity: Severity | None = None
     expected: float = 0.0
     window_minutes: float = 5
     opened: str = ""
@@ -95,6 +98,11 @@ class AlertView:
             return int(datetime.fromisoformat(self.detail.opened).timestamp() * 1000)
         except ValueError:
             return self.at
+
+    @property
+    def severity(self) -> Severity:
+        """The worst so far."""
+        return self.detail.severity or self.record.severity
 
     @property
     def active(self) -> bool:
@@ -191,17 +199,21 @@ def movers(store: Store, now: float, limit: int = CANDIDATES) -> list[Mover]:
             store.keys.entities(), "+inf", now_ms - MOVERS_SINCE, start=0, num=CANDIDATES, withscores=True
         )
     )
-    seen = {MARKET: 0, **{as_text(name): int(at) for name, at in known}}
-    names = list(seen)
+    market, *others = measure(store, {MARKET: 0, **{as_text(name): int(at) for name, at in known}}, now)
+    others.sort(key=lambda mover: (-mover.surprise, -mover.at))
+    return [market, *others[:limit]]
+
+
+def measure(store: Store, entities: Mapping[str, int], now: float) -> list[Mover]:
+    """These entities (with the event time of their last headline, ms) beside what is usual for each."""
+    now_ms, names = int(now * 1000), list(entities)
     fine = trend.read(store, names, "1m", now_ms - WINDOW, now_ms + 1, now_ms)
     coarse = trend.read(store, names, "5m", now_ms - MEMORY, now_ms + 1, now_ms)
     called = _names(store, names)
-    market, *others = [
+    return [
         _mover(name, called.get(name, name.partition(":")[2] or name), at, fine[name], coarse[name], now_ms)
-        for name, at in seen.items()
+        for name, at in entities.items()
     ]
-    others.sort(key=lambda mover: (-mover.surprise, -mover.at))
-    return [market, *others[:limit]]
 
 
 def entities(store: Store, limit: int = 1000) -> list[str]:
@@ -259,7 +271,7 @@ def _headlines(found: Iterable[tuple[bytes, float]]) -> Iterable[Headline]:
 
 
 def _urgency(view: AlertView) -> tuple[int, int, int]:
-    severity = SEVERITIES.index(view.record.severity) if view.active else 0
+    severity = SEVERITIES.index(view.severity) if view.active else 0
     return STATES.index(view.record.state), severity, -view.at
 
 

@@ -17,25 +17,34 @@ from streams.state.store import Store
 from streams.windows.buckets import FIELDS, SIZES, expires_at, start_of
 
 LETTERS = {name: letter for letter, name in FIELDS.items()}
-COMPANIES = {
-    "AAPL": "Apple",
-    "MSFT": "Microsoft",
-    "NVDA": "Nvidia",
-    "AMZN": "Amazon",
-    "TSLA": "Tesla",
-    "JPM": "JPMorgan Chase",
-    "BA": "Boeing",
-    "XOM": "Exxon Mobil",
-    "PFE": "Pfizer",
-    "INTC": "Intel",
-    "NKE": "Nike",
-    "DIS": "Walt Disney",
-    "BAC": "Bank of America",
-    "T": "AT&T",
-    "F": "Ford Motor",
-    "SBUX": "Starbucks",
+COMPANIES = {  # made up, like the outlets
+    "ORCH": "Orchard Devices",
+    "NIMB": "Nimbus Software",
+    "TESS": "Tessera Chips",
+    "RIVR": "Rivermart",
+    "VOLT": "Voltline Motors",
+    "HALE": "Hale Bank",
+    "AERO": "Aerolane",
+    "PETR": "Petrolis",
+    "MEDI": "Medira Pharma",
+    "SILI": "Siliqua",
+    "STRD": "Stride Sports",
+    "LUMI": "Lumina Studios",
+    "CMBL": "Cumberland Bank",
+    "TELQ": "Telquest",
+    "FORG": "Forge Automotive",
+    "BREW": "Brewhouse Coffee",
 }
-OUTLETS = ("Reuters", "Bloomberg", "CNBC", "Financial Times", "MarketWatch", "Dow Jones", "AP", "Barron's")
+OUTLETS = (
+    "Harbour Wire",
+    "Ledger Daily",
+    "Market Post",
+    "City Brief",
+    "Evening Ticker",
+    "The Exchange",
+    "Northern Press",
+    "Capital Review",
+)
 TITLES = {
     "negative": (
         "{} cuts its outlook for the year as demand weakens",
@@ -59,7 +68,7 @@ TITLES = {
         "Analysts lift {} price targets after record quarter",
     ),
 }
-BAD_DAY = "BA"
+BAD_DAY = "AERO"
 BAD_TITLES = (
     "{} halts deliveries after an inspection finds faulty fasteners",
     "Regulator orders checks of {} aircraft",
@@ -184,7 +193,11 @@ class Seeder:
                 }
                 for item in evidence
             ],
-            "title": f"Negative surge: {COMPANIES.get(symbol, symbol)}",
+            "title": f"{COMPANIES.get(symbol, symbol)}: {value} negative stories in 5 min, usual {expected}",
+            "name": COMPANIES.get(symbol, symbol),
+            "outlets": len({item["source"] for item in evidence}),
+            "value": value,
+            "severity": severity,
             "expected": expected,
             "window_minutes": 5,
             "opened": iso(states[0][1]),
@@ -206,14 +219,14 @@ class Seeder:
     def alerts(self, now: float) -> None:
         """One that fires, and some that are over."""
         self.alert(
-            "a-boeing", BAD_DAY, [("firing", now - 130)], self.bad[::-1], len(self.bad), 1.4, "critical"
+            "a-aerolane", BAD_DAY, [("firing", now - 130)], self.bad[::-1], len(self.bad), 1.4, "critical"
         )
         lines: Any = self.store.client.zrevrange(self.store.keys.feed("market"), 0, -1)
         entries = [json.loads(line) for line in lines]
         for symbol, ago, severity in (
-            ("INTC", 3300, "warning"),
-            ("TSLA", 5400, "critical"),
-            ("PFE", 8300, "warning"),
+            ("SILI", 3300, "warning"),
+            ("VOLT", 5400, "critical"),
+            ("MEDI", 8300, "warning"),
         ):
             about = [
                 item for item in entries

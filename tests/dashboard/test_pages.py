@@ -18,7 +18,7 @@ Open = Callable[..., Page]
 SECONDS = 20_000  # ms that a page gets to show what it must
 
 
-def add(desk: Desk, title: str, symbol: str = "AAPL", label: str = "negative", **more: str) -> None:
+def add(desk: Desk, title: str, symbol: str = "ORCH", label: str = "negative", **more: str) -> None:
     """A headline arrives now."""
     pipe = desk.store.client.pipeline(transaction=False)
     desk.seeder.add(title, symbol, label, time.time(), pipe, **more)
@@ -31,11 +31,11 @@ def test_overview_answers_what_to_act_on(open_page: Open, desk: Desk) -> None:
     desk.seeder.beat(time.time())
     page = open_page("/")
     first = page.locator(".tw-alert").first
-    expect(first).to_contain_text("BA Boeing", timeout=SECONDS)
+    expect(first).to_contain_text("AERO Aerolane", timeout=SECONDS)
     expect(first).to_contain_text("critical")
     expect(first).to_contain_text("16 negative in 5 min, usual 1.4")
     expect(first).to_contain_text("outlets")
-    expect(first).to_contain_text(desk.seeder.bad[-1]["title"])
+    expect(first).to_contain_text(desk.seeder.bad[0]["title"])
     box = first.bounding_box()
     assert box is not None
     assert box["y"] + box["height"] < 720
@@ -72,18 +72,18 @@ def test_an_alert_opens_its_evidence(open_page: Open, desk: Desk) -> None:
     expect(page.locator(".tw-details .tw-line").first).to_contain_text(
         desk.seeder.bad[-1]["title"], timeout=SECONDS
     )
-    expect(page).to_have_url(re.compile(r"\?alert=a-boeing"))
+    expect(page).to_have_url(re.compile(r"\?alert=a-aerolane"))
     page.go_back()
     expect(page.locator(".tw-details")).to_have_count(0, timeout=SECONDS)
-    linked = open_page("/?alert=a-boeing")
+    linked = open_page("/?alert=a-aerolane")
     expect(linked.locator(".tw-details .tw-line").first).to_be_visible(timeout=SECONDS)
 
 
 def test_news_is_filtered_by_url_and_by_hand(open_page: Open, desk: Desk) -> None:
     """An entity and a label of the URL are applied; typing narrows the feed further."""
-    add(desk, "Boeing mechanics vote on a quokka clause", "BA", "neutral", source="Reuters")
-    page = open_page("/news?entity=symbol:BA&label=neutral")
-    expect(page.locator("h1")).to_contain_text("BA Boeing", timeout=SECONDS)
+    add(desk, "Aerolane mechanics vote on a quokka clause", "AERO", "neutral", source="Harbour Wire")
+    page = open_page("/news?entity=symbol:AERO&label=neutral")
+    expect(page.locator("h1")).to_contain_text("AERO Aerolane", timeout=SECONDS)
     rows = page.locator(".tw-tape .tw-row")
     expect(rows.first).to_contain_text("quokka", timeout=SECONDS)
     until(lambda: rows.count() > 1, "more than one neutral headline")
@@ -112,14 +112,16 @@ def test_copies_of_a_story_are_one_row(open_page: Open, desk: Desk) -> None:
     """A story that three outlets carry is one row that counts its copies."""
     pipe = desk.store.client.pipeline(transaction=False)
     now = time.time()
-    first = desk.seeder.add("Walrus futures hit a record", "XOM", "positive", now, pipe, source="Reuters")
-    for outlet in ("CNBC", "AP"):
-        desk.seeder.add("Walrus futures hit a record", "XOM", "positive", now, pipe, first["story"], outlet)
+    first = desk.seeder.add(
+        "Walrus futures hit a record", "PETR", "positive", now, pipe, source="Harbour Wire"
+    )
+    for outlet in ("Market Post", "Northern Press"):
+        desk.seeder.add("Walrus futures hit a record", "PETR", "positive", now, pipe, first["story"], outlet)
     pipe.execute()
-    page = open_page("/news?entity=symbol:XOM&q=walrus")
+    page = open_page("/news?entity=symbol:PETR&q=walrus")
     rows = page.locator(".tw-tape .tw-row")
     expect(rows).to_have_count(1, timeout=SECONDS)
-    expect(rows.first).to_contain_text("Reuters +2")
+    expect(rows.first).to_contain_text("Harbour Wire +2")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -165,7 +167,7 @@ def test_rows_wait_while_the_reader_is_scrolled_down(open_page: Open, desk: Desk
     page.wait_for_selector(".tw-tape .tw-row >> nth=60")
     page.evaluate("() => document.querySelector('[data-testid=stMain]').scrollTo(0, 1200)")
     top = str(page.locator(".tw-tape .tw-row").first.get_attribute("data-key"))
-    add(desk, "Gnu Industries buys Emu Airlines", "F", "neutral")
+    add(desk, "Gnu Industries buys Emu Airlines", "FORG", "neutral")
     expect(page.locator(".tw-new")).to_have_text("1 new", timeout=SECONDS)
     assert page.locator(".tw-tape .tw-row").first.get_attribute("data-key") == top
     page.locator(".tw-new").click()
@@ -175,7 +177,7 @@ def test_rows_wait_while_the_reader_is_scrolled_down(open_page: Open, desk: Desk
 def test_markup_in_a_headline_stays_text(open_page: Open, desk: Desk) -> None:
     """A headline with markup is shown as it was written and runs nothing."""
     title = "<img src=x onerror=\"document.title='owned'\"> Acme &amp; <b>Sons</b>"
-    add(desk, title, "T", "neutral")
+    add(desk, title, "TELQ", "neutral")
     page = open_page("/")
     expect(page.locator(".tw-tape .tw-title", has_text="Acme").first).to_have_text(title, timeout=SECONDS)
     assert "owned" not in page.title()
@@ -184,15 +186,15 @@ def test_markup_in_a_headline_stays_text(open_page: Open, desk: Desk) -> None:
 def test_store_away_and_back(open_page: Open, desk: Desk) -> None:
     """While the store is away the page says so and keeps its values; it recovers by itself."""
     page = open_page("/")
-    expect(page.locator(".tw-alert").first).to_contain_text("BA Boeing", timeout=SECONDS)
+    expect(page.locator(".tw-alert").first).to_contain_text("AERO Aerolane", timeout=SECONDS)
     desk.server.kill()
     banner = page.locator(".tw-banner")
     expect(banner).to_contain_text("The store has not answered since", timeout=SECONDS)
     expect(banner).to_contain_text("TAPEWATCH_REDIS")
-    expect(page.locator(".tw-alert").first).to_contain_text("BA Boeing")
+    expect(page.locator(".tw-alert").first).to_contain_text("AERO Aerolane")
     desk.server.start()
-    expect(page.locator(".tw-tape")).not_to_contain_text("Boeing", timeout=SECONDS)  # an empty store
-    add(desk, "Trading resumes after an outage", "JPM", "neutral")
+    expect(page.locator(".tw-tape")).not_to_contain_text("Aerolane", timeout=SECONDS)  # an empty store
+    add(desk, "Trading resumes after an outage", "HALE", "neutral")
     expect(page.locator(".tw-tape .tw-row").first).to_contain_text("Trading resumes", timeout=SECONDS)
     expect(banner).to_be_hidden(timeout=SECONDS)
     assert page.locator(".tw-head").get_attribute("data-level") == "calm"

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dashboard import rows
+from dashboard import machine, rows
 from dashboard.reads import Reading
 from streams.records import Alert, EntitySentiment, Label, Sentiment
 from streams.state.views import AlertView, Detail, Evidence, Headline, Mover, Overview
@@ -48,7 +48,7 @@ def alert(identity: str, state: Any = "firing", evidence: tuple[str, ...] = ()) 
         version=1,
     )
     headlines = [Evidence(id=name, source=name) for name in evidence]
-    return AlertView(record, Detail(headlines=headlines, title="Negative surge: Apple", expected=1.5))
+    return AlertView(record, Detail(headlines=headlines, name="Apple", expected=1.5))
 
 
 def overview(workers: list[Worker], newest: list[Headline] | None = None, **more: Any) -> Overview:
@@ -65,7 +65,7 @@ def worker(behind: int = 0, rate: float = 1.0, at: float = NOW) -> Worker:
 
 def state_of(reading: Reading[Overview]) -> tuple[str, str]:
     """The state of the head, and the level of its banner."""
-    head = rows.head(reading, NOW, "127.0.0.1:6379")
+    head = machine.head(reading, NOW, "127.0.0.1:6379")
     return head["state"], head["banner"]["level"] if head["banner"] else ""
 
 
@@ -78,22 +78,22 @@ def test_states_of_the_data() -> None:
     assert state_of(Reading(None)) == ("empty", "")
     away = Reading(overview([worker()]), NOW - 7, away_since=NOW - 6)
     assert state_of(away) == ("away", "broken")
-    banner = rows.head(away, NOW, "127.0.0.1:6379")["banner"]
+    banner = machine.head(away, NOW, "127.0.0.1:6379")["banner"]
     assert (banner["since"], banner["kept"]) == (NOW - 6, NOW - 7)
     assert "127.0.0.1:6379" in banner["todo"]
 
 
 def test_data_are_as_old_as_the_last_word_of_a_worker() -> None:
     """A store that answers does not make data fresh: the worker's heartbeat and the last scored headline do."""
-    head = rows.head(Reading(overview([worker(at=NOW - 9)], newest=[]), NOW), NOW, "")
+    head = machine.head(Reading(overview([worker(at=NOW - 9)], newest=[]), NOW), NOW, "")
     assert head["as_of"] == NOW - 9
-    assert rows.head(Reading(overview([worker(at=NOW - 9)]), NOW), NOW, "")["as_of"] == NOW - 1
+    assert machine.head(Reading(overview([worker(at=NOW - 9)]), NOW), NOW, "")["as_of"] == NOW - 1
 
 
 def test_a_paused_replay_says_what_to_do() -> None:
     """The reason that the replay gives is shown, and the page says that it is a replay."""
     replay = Replay(sample="news", paused="the broker is full; set TAPEWATCH_KAFKA")
-    head = rows.head(Reading(overview([worker()], replay=replay), NOW), NOW, "")
+    head = machine.head(Reading(overview([worker()], replay=replay), NOW), NOW, "")
     assert head["banner"]["todo"] == "the broker is full; set TAPEWATCH_KAFKA"
     assert head["replay"] == "Replay of sample data: news"
 
@@ -151,7 +151,7 @@ def test_numbers_carry_their_comparison() -> None:
     """Each figure of the overview has a note that says what is usual, or how high it was."""
     found = {
         row["title"]: row
-        for row in rows.figures(overview([worker(rate=2.0)]), [(NOW, 1.0, 3), (NOW, 3.0, 7)])
+        for row in machine.figures(overview([worker(rate=2.0)]), [(NOW, 1.0, 3), (NOW, 3.0, 7)])
     }
     assert found["Stories, last 5 min"]["note"] == "usual 4.0"
     assert found["Negative stories, last 5 min"]["note"] == "2 of 8, usual 25 %"
@@ -162,6 +162,6 @@ def test_numbers_carry_their_comparison() -> None:
 @given(st.lists(st.floats(0, 1e6), max_size=400), st.integers(1, 60))
 def test_thinning_keeps_the_highest(values: list[float], most: int) -> None:
     """A thinned series is short, ends with the newest run, and does not lose its peak."""
-    found = rows.thinned(values, most)
+    found = machine.thinned(values, most)
     assert len(found) <= most
     assert max(found, default=0) == max(values, default=0)

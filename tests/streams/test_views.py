@@ -36,7 +36,7 @@ def test_the_company_with_a_bad_day_moves_most(store: Store) -> None:
     """Its negative stories of the last five minutes stand beside the few that are usual, under its name."""
     seeder = fill(store, NOW)
     market, first, *_ = views.movers(store, NOW)
-    assert (market.entity, first.entity, first.name) == ("market", f"symbol:{BAD_DAY}", "Boeing")
+    assert (market.entity, first.entity, first.name) == ("market", f"symbol:{BAD_DAY}", "Aerolane")
     assert first.negative >= len(seeder.bad)
     assert first.usual_negative < 2
     assert market.stories >= first.stories
@@ -47,11 +47,11 @@ def test_alerts_that_fire_come_first(store: Store) -> None:
     """Firing before resolved, the newest first among the rest, each with its outlets and its opening time."""
     fill(store, NOW)
     found = views.alerts(store)
-    assert [view.record.alert for view in found] == ["a-boeing", "a-intc", "a-tsla", "a-pfe"]
+    assert [view.record.alert for view in found] == ["a-aerolane", "a-sili", "a-volt", "a-medi"]
     assert [view.active for view in found] == [True, False, False, False]
     assert found[0].outlets == sorted(set(found[0].outlets))
     assert found[0].opened == pytest.approx((NOW - 130) * 1000, abs=1)
-    assert views.alert(store, "a-boeing") == found[0]
+    assert views.alert(store, "a-aerolane") == found[0]
 
 
 def test_the_feed_is_newest_first_and_bounded(store: Store) -> None:
@@ -67,7 +67,7 @@ def test_what_cannot_be_read_is_left_out(store: Store) -> None:
     """An entry of another version does not take the rest with it."""
     seeder = Seeder(store)
     pipe = store.client.pipeline()
-    seeder.add("A headline", "AAPL", "neutral", NOW, pipe)
+    seeder.add("A headline", "ORCH", "neutral", NOW, pipe)
     pipe.zadd(store.keys.feed("market"), {"{}": 1, "no json": 2})
     pipe.zadd(store.keys.alerts(), {"gone": 1})
     pipe.set(store.keys.replay(), "[]")
