@@ -56,10 +56,21 @@ class Pipeline(Protocol[R_contra]):
     Unavailable when nothing is wrong with the records.
     """
 
-    name: str
-    scripts: tuple[str, ...]  # Lua files under streams/state, the guard last
-    piece: int  # records in one atomic step, so that it takes about 5 ms
-    batch: int  # records at most in one call of `prepare`, so that it takes well under a second
+    @property
+    def name(self) -> str:
+        """Its name in the table of pipelines."""
+
+    @property
+    def scripts(self) -> tuple[str, ...]:
+        """Lua files under streams/state, the guard last."""
+
+    @property
+    def piece(self) -> int:
+        """Records in one atomic step, so that it takes about 5 ms."""
+
+    @property
+    def batch(self) -> int:
+        """Records at most in one call of `prepare`, so that it takes well under a second."""
 
     def prepare(self, batch: Sequence[R_contra], now: float) -> Sequence[Prepared]:
         """One Prepared a record, in order."""

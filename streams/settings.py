@@ -123,7 +123,7 @@ def _check(settings: Settings) -> None:
     need(0 < settings.story_hours <= 168, "story_hours", "is not above 0 and at most 168")
     need(0 <= settings.threads <= 256, "threads", "is not between 0 and 256")
     need(0 <= settings.metrics_port < 65536, "metrics_port", "is not a port")
-    need(settings.broker_memory_mb >= 64, "broker_memory_mb", "is below 64")
+    need(settings.broker_memory_mb >= 16, "broker_memory_mb", "is below 16")
     need(settings.store_memory_mb >= 64, "store_memory_mb", "is below 64")
     need(settings.log_level in ("DEBUG", "INFO", "WARNING", "ERROR"), "log_level", "is no log level")
     for server in filter(None, settings.kafka.split(",")):

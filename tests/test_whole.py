@@ -7,9 +7,11 @@ import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from streams.state.store import Store
 from tests.running import Up, alive, children_of, headline, running_up, tapewatch
 from tests.stimulus import ENTITIES, background, burst, interleaved
 from tests.streams.crash import read_all, wait_for
@@ -121,6 +123,21 @@ def test_children_end_with_a_killed_up(tmp_path: Path) -> None:
         running.process.kill()
         running.process.wait()
         wait_for("no child is left", lambda: not alive(children), 15)
+
+
+def test_a_broker_at_its_bound_pauses_the_replay_and_goes_on(tmp_path: Path) -> None:
+    """At the stated bound the sources pause and say what to do; what comes from elsewhere is still scored."""
+    with running_up(tmp_path, "--no-dashboard", engine="tiny", broker_memory_mb="16") as up:
+        store = Store(up.redis, "tapewatch")
+
+        def paused() -> str:
+            word: Any = store.client.get(store.keys.replay())
+            return str(json.loads(word)["paused"] or "") if word else ""
+
+        wait_for("it is paused", lambda: "TAPEWATCH_KAFKA" in paused(), 30)
+        up.produce([headline("still-here", "Shares of $QZQ plunge", time.time())])
+        wait_for("it is scored", lambda: _sum(up.table("trend", "QZQ", "--bucket", "1h"), "negative") == 1, 60)
+        assert up.process.poll() is None
 
 
 def test_commands_without_up_say_what_to_do(tmp_path: Path) -> None:

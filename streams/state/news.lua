@@ -11,13 +11,12 @@ local function count(ctx, ts, entity, letter, first_of_story)
       local slice = ts - ts % size[4]
       local key = ctx.prefix .. ':trend:' .. size[1] .. ':' .. entity .. ':' .. string.format('%.0f', slice)
       local bucket = string.format('%.0f', start / 1000)
-      if redis.call('HINCRBY', key, bucket .. ':' .. letter, 1) == 1 then
-        redis.call('PEXPIREAT', key, slice + size[4] + size[3])
-      end
+      local new = redis.call('HINCRBY', key, bucket .. ':' .. letter, 1) == 1
       if first_of_story then
         redis.call('HINCRBY', key, bucket .. ':s', 1)
         if letter == 'g' then redis.call('HINCRBY', key, bucket .. ':b', 1) end
       end
+      if new then redis.call('PEXPIREAT', key, slice + size[4] + size[3]) end  -- last: it may delete the key at once
     end
   end
 end

@@ -23,7 +23,7 @@ BAD = {
     "story_hours": ["0", "169", "nan", "six"],
     "threads": ["-1", "257", "many"],
     "metrics_port": ["-1", "65536", "http"],
-    "broker_memory_mb": ["63", "1 GB"],
+    "broker_memory_mb": ["15", "1 GB"],
     "store_memory_mb": ["63", "half"],
     "log_level": ["debug", "LOUD"],
 }
