@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from dashboard import palette
 from streams.windows.buckets import SIZES
@@ -29,6 +29,14 @@ BAND = 2.0  # standard deviations of a Poisson count on each side of the expecte
 COLUMNS = ("kind", "start", "end", "label", "count", "low", "high", "stories", "negative_stories", "text")
 
 
+class Rule(NamedTuple):
+    """An alert on the chart: when it opened (ms), its name, and its severity, or `over`."""
+
+    at: int
+    name: str
+    tone: str
+
+
 def window(size: str, now_ms: int) -> tuple[int, int]:
     """Since when and until when the buckets of this size are shown, in ms; the open bucket is the last."""
     width = SIZES[size].width
@@ -36,8 +44,8 @@ def window(size: str, now_ms: int) -> tuple[int, int]:
     return until - RANGES[size][0] * width, until
 
 
-def rows(trend: Iterable[Bucket], size: str, alerts: Sequence[tuple[int, str]] = ()) -> dict[str, list[Any]]:
-    """The chart's table by column, from trend rows and alerts (ms and name)."""
+def rows(trend: Iterable[Bucket], size: str, alerts: Sequence[Rule] = ()) -> dict[str, list[Any]]:
+    """The chart's table by column, from trend rows and alerts."""
     width, made = SIZES[size].width, []
     for bucket in trend:
         start, expected = _ms(bucket["start"]), bucket["baseline"]
@@ -60,7 +68,10 @@ def rows(trend: Iterable[Bucket], size: str, alerts: Sequence[tuple[int, str]] =
     if made:
         made.append({**made[-1], "start": made[-1]["end"]})  # the last step of the baseline has a length too
     made.append({"kind": "room", "start": made[0]["start"] if made else None, "high": ROOM})
-    made += [{"kind": "alert", "start": at, "end": at, "text": name} for at, name in alerts]
+    made += [
+        {"kind": "alert", "start": rule.at, "end": rule.at, "text": rule.name, "label": rule.tone}
+        for rule in alerts
+    ]
     return {name: [row.get(name) for row in made] for name in COLUMNS}
 
 
@@ -137,10 +148,16 @@ def spec(theme: palette.Theme, scheme: str, zone: str, height: int) -> dict[str,
         "encoding": {"x": x, "y": {**y, "field": "high"}},
     }
     alert = [{"filter": "datum.kind === 'alert'"}]
+    tests = [{"test": f"datum.label === '{tone}'", "value": colour[tone]} for tone in ("critical", "warning")]
+    tone = {"condition": tests, "value": colour["muted"]}
     rule = {
         "transform": alert,
-        "mark": {"type": "rule", "strokeWidth": 1.5, "color": colour["critical"]},
-        "encoding": {"x": x, "tooltip": [{"field": "text", "type": "nominal", "title": "alert"}]},
+        "mark": {"type": "rule", "strokeWidth": 1.5},
+        "encoding": {
+            "x": x,
+            "color": tone,
+            "tooltip": [{"field": "text", "type": "nominal", "title": "alert"}],
+        },
     }
     name = {
         "transform": alert,
@@ -150,9 +167,8 @@ def spec(theme: palette.Theme, scheme: str, zone: str, height: int) -> dict[str,
             "baseline": "bottom",
             "dx": 1,
             "fontSize": 12,
-            "color": colour["critical"],
         },
-        "encoding": {"x": x, "y": {"value": -4}, "text": {"field": "text", "type": "nominal"}},
+        "encoding": {"x": x, "y": {"value": -4}, "color": tone, "text": {"field": "text", "type": "nominal"}},
     }
     return {
         "$schema": "https://vega.github.io/schema/vega-lite/v6.json",

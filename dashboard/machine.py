@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from dashboard import palette
 from dashboard.reads import Reading
-from dashboard.rows import Row, seconds
+from dashboard.rows import Row, seconds, usual
 from streams.state.views import Overview
 from streams.state.vitals import Health
 from streams.windows.buckets import HOUR
@@ -70,7 +70,7 @@ def figures(shown: Overview, history: Sequence[tuple[float, float, int]]) -> lis
     recent = (shown.read_at * 1000) - 3 * HOUR
     resolved = sum(not view.active and view.at >= recent for view in shown.alerts)
     share = 100 * market.negative / market.stories if market.stories else None
-    usual = 100 * market.usual_negative / market.usual_stories if market.usual_stories else None
+    expected = 100 * market.usual_negative / market.usual_stories if market.usual_stories else None
     rates, lags = [rate for _, rate, _ in history], [lag for _, _, lag in history]
     behind, rate = _behind(shown.health)
     return [
@@ -85,7 +85,7 @@ def figures(shown: Overview, history: Sequence[tuple[float, float, int]]) -> lis
         {
             "title": "Stories, last 5 min",
             "value": market.stories,
-            "note": f"usual {market.usual_stories:.1f}",
+            "note": f"usual {usual(market.usual_stories)}",
             "series": market.series,
         },
         {
@@ -93,7 +93,7 @@ def figures(shown: Overview, history: Sequence[tuple[float, float, int]]) -> lis
             "value": share,
             "unit": "%",
             "note": f"{market.negative} of {market.stories}"
-            + (f", usual {usual:.0f} %" if usual is not None else ""),
+            + (f", usual {expected:.0f} %" if expected is not None else ""),
         },
         {
             "title": "Throughput, last 5 min",
@@ -160,9 +160,10 @@ def _behind(health: Health) -> tuple[int, float]:
 
 
 def thinned(values: Sequence[float], most: int = 48) -> list[float]:
-    """At most so many values: the largest of each run, the newest run last."""
+    """So many values: the largest of each run, the newest run last; zeros before the first."""
     step = max(1, -(-len(values) // most))
-    return [max(values[max(0, end - step) : end]) for end in range(len(values), 0, -step)][::-1]
+    found = [max(values[max(0, end - step) : end]) for end in range(len(values), 0, -step)]
+    return [0.0] * (most - len(found)) + found[::-1]
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -88,8 +88,8 @@ def _live() -> None:
 def _title(entity: str, feed: Iterable[Headline], mover: Mover | None) -> None:
     measure = ""
     if mover is not None:
-        measure = f"{mover.negative} negative in 5 min, usual {mover.usual_negative:.1f}"
-        measure += f"; {mover.stories} stories, usual {mover.usual_stories:.1f}"
+        measure = f"{mover.negative} negative in 5 min, usual {rows.usual(mover.usual_negative)}"
+        measure += f"; {mover.stories} stories, usual {rows.usual(mover.usual_stories)}"
     name = html.escape(_called(entity, rows.names(feed)))
     st.html(f'<div class="tw"><div class="tw-title-row"><h1>{name}</h1><span>{measure}</span></div></div>')
 

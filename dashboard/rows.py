@@ -76,7 +76,7 @@ def _alert(view: AlertView, opened: bool) -> Row:
 
 def _alert_name(view: AlertView) -> str:
     symbol = view.record.entity.partition(":")[2] or view.record.entity
-    name = view.detail.name
+    name = view.detail.name.removesuffix(f" ({symbol})")
     return f"{symbol} {name}" if name and name != symbol else symbol
 
 
@@ -142,6 +142,11 @@ def outlets(headlines: Iterable[Headline]) -> list[str]:
 def names(headlines: Iterable[Headline]) -> dict[str, str]:
     """The names of the entities that these headlines speak of."""
     return {f"symbol:{found.symbol}": found.name for headline in headlines for found in headline.entities}
+
+
+def usual(value: float) -> str:
+    """A usual number with its one decimal; one that rounds to nothing is not nothing."""
+    return "<0.1" if 0 < value < 0.05 else f"{value:.1f}"
 
 
 def _high(value: float, usual: float) -> bool:

@@ -35,8 +35,8 @@ def draw(entity: str, size: str, alerts: Sequence[AlertView], height: int) -> No
     if found is None:
         return
     first = charts.start_of_range(found)
-    marks = [(view.opened, _name(view, entity)) for view in alerts if entity in (MARKET, view.record.entity)]
-    marks = sorted(mark for mark in marks if mark[0] >= first)[-RULES:]
+    marks = [_rule(view, entity) for view in alerts if entity in (MARKET, view.record.entity)]
+    marks = sorted(mark for mark in marks if mark.at >= first)[-RULES:]
     columns = charts.rows(found, size, marks)
     table = pa.table(
         {name: pa.array(values, TITLES.get(name, pa.float64())) for name, values in columns.items()}
@@ -45,7 +45,8 @@ def draw(entity: str, size: str, alerts: Sequence[AlertView], height: int) -> No
     st.vega_lite_chart(table, spec, theme=None, key=f"trend-{entity}-{size}", width="stretch")
 
 
-def _name(view: AlertView, entity: str) -> str:
-    """An alert's name beside its rule: of whom, where the chart is not of that entity alone."""
+def _rule(view: AlertView, entity: str) -> charts.Rule:
+    """An alert's rule, with the name of its entity where the chart is not of that entity alone."""
     symbol = view.record.entity.partition(":")[2] or view.record.entity
-    return f"{symbol} {view.severity}" if entity == MARKET else f"{view.severity} alert"
+    name = f"{symbol} {view.severity}" if entity == MARKET else f"{view.severity} alert"
+    return charts.Rule(view.opened, name, view.severity if view.active else "over")

@@ -62,7 +62,7 @@ function number(value, decimals) {
 }
 
 function usual(value) {
-  return number(value, 1);
+  return value > 0 && value < 0.05 ? "<0.1" : number(value, 1);
 }
 
 const pad = (value) => String(value).padStart(2, "0");

@@ -30,7 +30,7 @@ def bucket(
     )
 
 
-def table(trend: list[Bucket], alerts: tuple[tuple[int, str], ...] = ()) -> list[dict[str, object]]:
+def table(trend: list[Bucket], alerts: tuple[charts.Rule, ...] = ()) -> list[dict[str, object]]:
     """The chart's rows."""
     columns = charts.rows(trend, "5m", alerts)
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
@@ -65,9 +65,9 @@ def test_the_band_of_the_baseline_is_two_standard_deviations_and_never_below_zer
 def test_an_alert_is_a_rule_with_its_name() -> None:
     """An alert stands at the time when it opened."""
     start, _ = charts.window("5m", NOW)
-    rows = table([bucket(start)], ((start + 60_000, "critical alert"),))
-    assert [(row["start"], row["text"]) for row in rows if row["kind"] == "alert"] == [
-        (start + 60_000, "critical alert")
+    rows = table([bucket(start)], (charts.Rule(start + 60_000, "critical alert", "critical"),))
+    assert [(row["start"], row["text"], row["label"]) for row in rows if row["kind"] == "alert"] == [
+        (start + 60_000, "critical alert", "critical")
     ]
 
 
