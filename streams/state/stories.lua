@@ -13,7 +13,7 @@
 --   n                  how many first headlines there were; a place is the chunk times 64 and the index in it
 -- Shards are so many that their hashes stay small, which halves the memory.
 local function assign_story(prefix, life, now, ts, item, hours)
-  local coefficients = {-1.676, 5.07, 1.6, -1.863, -3.682, -1.356, 0.474, -1.245, -0.378}
+  local coefficients = {-2.271, 5.62, 1.548, -1.999, -3.219, -1.355, 0.569, -1.463, -0.507}
   local least_logit = math.log(0.85 / (1 - 0.85))
   local NAME, FACT, UP, DOWN, NOT = 1, 2, 3, 4, 5
   local base = prefix .. ':story:' .. life .. ':'
@@ -51,30 +51,36 @@ local function assign_story(prefix, life, now, ts, item, hours)
   local entities = {}
   for at = 1, #item.ent, 4 do entities[string.sub(item.ent, at, at + 3)] = true end
 
-  -- Candidates: first headlines by the weight of the rarest tokens that they share.
-  local shared, places, newest, total = {}, {}, {}, 0
+  -- Candidates: first headlines by the weight of the rarest tokens that they share. Those that only the last and least
+  -- rare tokens name cannot reach the share, so they are not even noted.
+  local rest = 0
+  for at = 1, #item.blk, 4 do rest = rest + weights[string.sub(item.blk, at, at + 3)] end
+  local least = 0.4 * rest
+  local shared, places, newest = {}, {}, {}
   for at = 1, #item.blk, 4 do
     local token = string.sub(item.blk, at, at + 3)
     local weight = weights[token]
-    total = total + weight
     for index, name in ipairs(slots) do
-      local key, rest = posting(token, name)
-      local list = redis.call('HGET', key, rest) or ''
+      local key, field_name = posting(token, name)
+      local list = redis.call('HGET', key, field_name) or ''
       if index == 1 then newest[token] = list end
-      for place = 1, #list, 4 do
-        local head = string.sub(list, place, place + 3)
-        if shared[head] then
-          shared[head] = shared[head] + weight
-        else
+      local heads = {struct.unpack('>' .. string.rep('I4', #list / 4), list)}
+      for place = 1, #heads - 1 do -- the last is where unpacking stopped
+        local head = heads[place]
+        local sum = shared[head]
+        if sum then
+          shared[head] = sum + weight
+        elseif rest >= least then
           shared[head] = weight
           places[#places + 1] = head
         end
       end
     end
+    rest = rest - weight
   end
   local found = {}
   for _, head in ipairs(places) do
-    if shared[head] >= 0.4 * total then found[#found + 1] = head end
+    if shared[head] >= least then found[#found + 1] = head end
   end
   table.sort(found, function(a, b)
     if shared[a] ~= shared[b] then return shared[a] > shared[b] end
@@ -140,7 +146,7 @@ local function assign_story(prefix, life, now, ts, item, hours)
 
   local best, best_logit = false, least_logit
   for index = 1, math.min(6, #found) do
-    local number = struct.unpack('>I4', found[index])
+    local number = found[index]
     local blob = redis.call('LINDEX', base .. 'd:' .. math.floor(number / 64), number % 64)
     if blob then
       local start, tokens, names, at = struct.unpack('>dBB', blob)
@@ -161,8 +167,8 @@ local function assign_story(prefix, life, now, ts, item, hours)
   redis.call('PEXPIRE', list, list_ttl)
   for at = 1, #item.blk, 4 do
     local token = string.sub(item.blk, at, at + 3)
-    local key, rest = posting(token, slots[1])
-    put(key, rest, string.sub(newest[token] .. place, -256))
+    local key, field_name = posting(token, slots[1])
+    put(key, field_name, string.sub(newest[token] .. place, -256))
   end
   return item.id, false
 end

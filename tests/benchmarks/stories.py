@@ -105,7 +105,10 @@ def edited(title: str, rate: float, rng: random.Random) -> str:
 
 def _drop(words: list[str], rng: random.Random) -> list[str]:
     plain = [at for at, word in enumerate(words) if word.islower() and word not in ("not", "no")]
-    return [word for at, word in enumerate(words) if at != rng.choice(plain)] if len(plain) > 3 else words
+    if len(plain) <= 3:
+        return words
+    gone = rng.choice(plain)
+    return [*words[:gone], *words[gone + 1 :]]
 
 
 def _insert(words: list[str], rng: random.Random) -> list[str]:
@@ -117,7 +120,7 @@ def _synonym(words: list[str], rng: random.Random) -> list[str]:
     text = " ".join(words)
     groups = [
         (group, word)
-        for group in SYNONYMS
+        for group in groups_of(SYNONYMS)
         for word in group
         if re.search(rf"(?<!\w){re.escape(word)}(?!\w)", text)
     ]

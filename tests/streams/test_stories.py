@@ -284,7 +284,7 @@ def test_the_script_has_the_fitted_numbers() -> None:
     assert numbers is not None
     assert tuple(float(number) for number in numbers[1].split(",")) == COEFFICIENTS
     assert f"math.log({THRESHOLD} / (1 - {THRESHOLD}))" in source
-    assert f">= {stories.BLOCKING_SHARE} * total" in source
+    assert f"local least = {stories.BLOCKING_SHARE} * rest" in source
     assert f"math.min({stories.CANDIDATES}, #found)" in source
     assert f"math.min(size, count) < {stories.SHORTEST}" in source
 
