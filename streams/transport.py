@@ -17,6 +17,7 @@ import contextlib
 import logging
 import signal
 import tempfile
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, cast
 
@@ -43,7 +44,9 @@ FETCH_BYTES = 2 * 1024 * 1024  # of one partition in one fetch: above any record
 FETCH_WAIT_MS = 500
 RUNS_AHEAD = 4  # runs in Faust's own queue, beyond the inbox
 SETTLE = 2.0  # seconds that a rebalance or a shutdown waits for runs that the handler has in its hands
-STOP_WITHIN = 8.0  # seconds for a clean shutdown, the last commit included
+COMMIT_WITHIN = 4.0  # seconds that one commit may take
+SAY_AGAIN = 30.0
+STOP_WITHIN = 6.0  # seconds for a clean shutdown, the last commit included
 LIVENESS = 1.0  # seconds between two looks at the consumer's own tasks
 
 StartOffsets = Callable[[Mapping[TP, int | None]], Awaitable[Mapping[TP, int]]]
@@ -137,11 +140,7 @@ def run(app: faust.App, *beside: Callable[[], Coroutine[Any, Any, None]]) -> int
     0 after a signal: what the handler had was given two seconds to be acknowledged, and is committed. 1 when
     anything died: the app, the consumer's own tasks, a coroutine beside it; the reason was logged.
     """
-    for name in ("faust", "mode", "aiokafka"):  # their INFO tells each service's birth
-        logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLogger().level))
-    logging.getLogger("mode.services").setLevel(
-        logging.CRITICAL
-    )  # tracebacks of a crash: `_run` names its reason
+    _quieten()
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())  # for the consumer's thread too
     with asyncio.Runner() as runner:
         return runner.run(_run(app, beside))
@@ -391,6 +390,9 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
         consumer._fetch_max_wait_ms = cast("Transport", transport).fetch_wait_ms  # Faust fixes it at 1500
         return consumer
 
+    def on_crash(self, msg: str, *fmt: Any, **kwargs: Any) -> None:
+        """Nothing: Faust prints a traceback; `run` tells the reason."""
+
     async def in_thread(self, work: Coroutine[Any, Any, Any]) -> Any:
         """Run a coroutine on the consumer's loop, not queued behind a fetch."""
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self.thread_loop))
@@ -415,9 +417,10 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
         """Commit. A failure is logged, and tried again with the next commit; stock Faust ends the worker."""
         wanted = {KafkaTP(*tp): OffsetAndMetadata(end, "") for tp, end in offsets.items()}
         try:
-            await self._ensure_consumer().commit(wanted)
-        except (KafkaError, IllegalStateError) as problem:
-            log.info("commit refused, these records may come again: %s", problem)
+            async with asyncio.timeout(COMMIT_WITHIN):  # aiokafka tries for as long as the broker is away
+                await self._ensure_consumer().commit(wanted)
+        except (KafkaError, IllegalStateError, TimeoutError) as problem:
+            log.info("not committed yet, these records may come again: %r", problem)
             return False
         return True
 
@@ -454,6 +457,22 @@ class _Untouched(faust.Schema[Any, Any]):
         return decode
 
 
+class _Sparing(logging.Filter):
+    """Lets a logger say the same thing once in half a minute: aiokafka says forty lines a second of a dead broker."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._last: dict[tuple[str, str], float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        key = (record.name, str(record.msg))
+        said, self._last[key] = self._last.get(key), record.created
+        if said is not None and record.created - said < SAY_AGAIN:
+            self._last[key] = said
+            return False
+        return True
+
+
 class _Boot(BootStrategy):
     """No web server, and no producer: `streams.publisher` has its own."""
 
@@ -467,6 +486,28 @@ class _App(faust.App):
 
     async def _producer_flush(self, logger: Any) -> None:
         """Nothing: there is no producer."""
+
+
+def _quieten() -> None:
+    """Keep the libraries to what an operator can use; a crash's reason is told once, by `_run`."""
+    if logging.getLogger().isEnabledFor(logging.DEBUG):
+        return
+    for name in ("faust", "mode", "aiokafka"):
+        logger = logging.getLogger(name)
+        logger.setLevel(max(logger.level, logging.WARNING))
+    for name in ("mode", "faust.tapewatch"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    sparing = _Sparing()
+    for module in (
+        "",
+        ".conn",
+        ".cluster",
+        ".consumer.fetcher",
+        ".consumer.group_coordinator",
+        ".producer.sender",
+    ):
+        logging.getLogger(f"aiokafka{module}").addFilter(sparing)
+    threading.excepthook = lambda crash: log.debug("thread %s: %r", crash.thread, crash.exc_value)
 
 
 async def _run(app: faust.App, beside: Sequence[Callable[[], Coroutine[Any, Any, None]]]) -> int:
@@ -494,5 +535,6 @@ async def _run(app: faust.App, beside: Sequence[Callable[[], Coroutine[Any, Any,
         log.warning("the app did not stop within %.0f s", STOP_WITHIN)
     problem = problem or app.crash_reason
     if problem is not None:
-        log.error("the worker ends: %s: %s", type(problem).__name__, problem, exc_info=problem)
+        expected = isinstance(problem, KafkaError)
+        log.error("the worker ends: %r", problem, exc_info=None if expected else problem)
     return 0 if problem is None and stopping.is_set() else 1

@@ -24,7 +24,7 @@ from streams import transport
 from streams.launch.embedded import spawn
 from streams.transport import TP, Run
 
-WITHIN = 60.0  # seconds: how long a test waits for anything at most
+WITHIN = 120.0  # seconds: how long a test waits for anything at most
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def read_notes(notes: Path) -> list[list[Any]]:
 
 
 def eventually(condition: Callable[[], Any], what: str, child: Child | None = None) -> Any:
-    """Poll until the condition holds; returns its value. Fails after a minute."""
+    """Poll until the condition holds; returns its value. Fails after two minutes."""
     deadline = time.monotonic() + WITHIN
     while time.monotonic() < deadline:
         if value := condition():
