@@ -32,6 +32,7 @@ from models.encoder import Classifier, Shape
 from models.figures import Labels, classification, macro_f1
 from models.quantise import quantise
 from models.splits import LABELS, Example, Splits
+from models.train import TrainingError
 from models.tuning import Corpus, logits
 from streams.headlines.text import normalise
 
@@ -43,10 +44,6 @@ INT8, HALF, TOKENIZER, CARD = "cpu-int8.onnx", "gpu-fp16.onnx", "tokenizer.json"
 MOST_LOSS = {INT8: 0.005, HALF: 0.001}  # of macro F1, each corpus
 MOST_FLIPS = {INT8: 0.02, HALF: 0.002}  # share of texts whose label changes
 TOOLS = ("torch", "onnx", "onnxscript", "onnxruntime", "tokenizers", "numpy")
-
-
-class ExportError(Exception):
-    """The exported model is not the trained one; nothing was published. One line."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +75,7 @@ def graph_of(model: Classifier, *, half: bool = False) -> onnx.ModelProto:
             dynamic_shapes=({0: rows, 1: length}, {0: rows, 1: length}),
         )
     if program is None:
-        raise ExportError("torch gave no ONNX program")
+        raise TrainingError("torch gave no ONNX program")
     graph: onnx.ModelProto = program.model_proto
     del graph.graph.value_info[:]
     for node in (graph, graph.graph, *graph.graph.node):
@@ -109,7 +106,7 @@ def reference(graph: onnx.ModelProto) -> Classifier:
 
 
 def write_bundle(model: Classifier, tokenizer: Path, splits: Splits, origin: Origin, folder: Path) -> Bundle:
-    """Export, prove parity on the test part, and publish; raises ExportError and writes nothing otherwise."""
+    """Export, prove parity on the test part, and publish; raises TrainingError and writes nothing otherwise."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     staged = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
@@ -210,13 +207,13 @@ def compare(
 
 
 def prove(name: str, parity: Parity) -> None:
-    """Raise ExportError where an artefact lost more than it may."""
+    """Raise TrainingError where an artefact lost more than it may."""
     if parity.macro_f1_loss > MOST_LOSS[name]:
-        raise ExportError(
+        raise TrainingError(
             f"{name} loses {parity.macro_f1_loss:.4f} macro F1, at most {MOST_LOSS[name]} is allowed"
         )
     if parity.label_flips > MOST_FLIPS[name] * parity.n:
-        raise ExportError(f"{name} flips {parity.label_flips} of {parity.n} labels, too many to publish")
+        raise TrainingError(f"{name} flips {parity.label_flips} of {parity.n} labels, too many to publish")
 
 
 def by_corpus(

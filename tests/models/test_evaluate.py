@@ -59,7 +59,8 @@ def test_columns_of_other_names(tmp_path: Path) -> None:
 )
 def test_a_wrong_row_is_reported_and_skipped(tmp_path: Path, wrong: dict[str, object], says: str) -> None:
     """One wrong row in sixteen is named with its line, and the rest is judged."""
-    rows: list[dict[str, object]] = [*({"title": a, "label": b} for a, b in GOOD), wrong]
+    rows: list[dict[str, object]] = [{"title": a, "label": b} for a, b in GOOD]
+    rows.append(wrong)
     report = io.StringIO()
     assert values(write(tmp_path / "f.jsonl", rows), report)["n"] == 15
     assert "f.jsonl, line 16: " in report.getvalue()
@@ -68,7 +69,8 @@ def test_a_wrong_row_is_reported_and_skipped(tmp_path: Path, wrong: dict[str, ob
 
 def test_too_many_wrong_rows_are_an_error(tmp_path: Path) -> None:
     """More than one wrong row in ten ends the command."""
-    rows: list[dict[str, object]] = [{"title": a, "label": b} for a, b in GOOD] + [{}, {}]
+    rows: list[dict[str, object]] = [{"title": a, "label": b} for a, b in GOOD]
+    rows += [{}, {}]
     with pytest.raises(DataFileError, match="2 of 17 rows are wrong"):
         values(write(tmp_path / "f.jsonl", rows), io.StringIO())
 
