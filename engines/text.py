@@ -6,6 +6,7 @@ the answers are put back in order.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -138,6 +139,8 @@ def wordpieces(definition: bytes, max_tokens: int) -> Tokenise:
     """A function from texts to token ids, at most `max_tokens` each, special tokens included."""
     from tokenizers import Tokenizer
 
+    # a thread pool for 100 us of work costs more than it gains, and takes the cores of other workers
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     tokenizer = Tokenizer.from_buffer(definition)
     tokenizer.no_padding()
     tokenizer.enable_truncation(max_tokens)
