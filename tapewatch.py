@@ -40,6 +40,8 @@ class Front(click.Group):
         "DataFileError",
         "EmbeddedError",
         "EngineError",
+        "ExportError",
+        "GazetteerError",
         "FileNotFoundError",
         "NothingRuns",
         "NotReady",
@@ -51,6 +53,8 @@ class Front(click.Group):
         "BenchError",
     )
 
+    extras = ("torch", "transformers", "onnx", "onnxscript", "safetensors", "sklearn")
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
         try:
@@ -60,6 +64,13 @@ class Front(click.Group):
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             ctx.exit(0)
+        except ModuleNotFoundError as error:
+            if error.name not in self.extras:
+                raise
+            click.echo(
+                f"tapewatch: this needs {error.name}, of the extra `train`: run `make setup-train`", err=True
+            )
+            ctx.exit(1)
         except Exception as error:
             name = type(error).__name__
             if name in self.usage or name in self.expected:

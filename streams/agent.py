@@ -136,7 +136,9 @@ class Agent:
         began = time.perf_counter()
         items = self._items(runs)
         confirmed = asyncio.create_task(self._confirm({run.topic for run in runs}))
-        confirmed.add_done_callback(lambda task: task.cancelled() or task.exception())  # `_finish` may end before
+        confirmed.add_done_callback(
+            lambda task: task.cancelled() or task.exception()
+        )  # `_finish` may end before
         now = self._clock()
         await self._patiently(partial(self._guard.prepare, items, now), self._scoring)
         self._metrics.stage(self.name, "score", time.perf_counter() - began)

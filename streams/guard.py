@@ -211,7 +211,9 @@ class Guard(Generic[R]):
                         item.dead = Dead("store", _one_line(error), attempt)
             if item.dead is not None and item.dead.stage == "store":
                 where = f"{item.topic}:{item.partition}:{item.offset}"
-                log.warning("%s: record at %s failed in the store: %s", self.pipeline.name, where, item.dead.error)
+                log.warning(
+                    "%s: record at %s failed in the store: %s", self.pipeline.name, where, item.dead.error
+                )
                 self._note(True)
                 self._send(topic, life, [[item]], now)
 

@@ -26,7 +26,9 @@ class Spec(NamedTuple):
 
 
 PIPELINES: dict[str, Spec] = {
-    "news": Spec(("news",), ("news.scored", "signals"), "news", "trends, stories, feeds", "streams.news:open_pipeline"),
+    "news": Spec(
+        ("news",), ("news.scored", "signals"), "news", "trends, stories, feeds", "streams.news:open_pipeline"
+    ),
     "alerts": Spec(("signals",), ("alerts",), "", "alerts", "streams.alerts:open_pipeline"),
 }
 
@@ -46,7 +48,9 @@ def kinds(name: str, settings: Settings) -> dict[str, type[Record]]:
 def all_topics(settings: Settings) -> list[str]:
     """Every topic of the contract: sources, derived ones, and a dead-letter topic for each that a pipeline reads."""
     read = {source for spec in PIPELINES.values() for source in spec.sources} | set(SOURCES)
-    return [settings.topic(name) for name in (*SOURCES, *DERIVED, *(f"{source}.dlq" for source in sorted(read)))]
+    return [
+        settings.topic(name) for name in (*SOURCES, *DERIVED, *(f"{source}.dlq" for source in sorted(read)))
+    ]
 
 
 def names() -> list[str]:

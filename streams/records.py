@@ -323,7 +323,7 @@ def decode(kind: type[R], raw: bytes | None, now: float) -> R:
 
 def check(record: Record, now: float) -> None:
     """Raise Malformed for what types alone do not say: blank ids, times out of range, numbers that are not finite."""
-    if not EARLIEST <= record.ts:
+    if not record.ts >= EARLIEST:
         raise Malformed(f"ts {record.ts.isoformat()} is before 2000")
     if record.ts.timestamp() > now + AHEAD.total_seconds():
         raise Malformed(f"ts {record.ts.isoformat()} is more than five minutes ahead of the clock")

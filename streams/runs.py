@@ -9,10 +9,8 @@ from typing import Any, NamedTuple, Protocol
 
 
 class FetchedRecord(Protocol):
-    """What is read of an aiokafka ConsumerRecord. `timestamp`: ms, of the producer or of the log."""
+    """A record as aiokafka's decoder makes it. `timestamp`: ms, of the producer or of the log."""
 
-    topic: str
-    partition: int
     offset: int
     timestamp: int
     key: bytes | None

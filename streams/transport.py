@@ -18,6 +18,7 @@ import logging
 import signal
 import tempfile
 import threading
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, cast
 
@@ -390,6 +391,11 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
         consumer._fetch_max_wait_ms = cast("Transport", transport).fetch_wait_ms  # Faust fixes it at 1500
         return consumer
 
+    async def on_start(self) -> None:
+        """Start aiokafka's consumer."""
+        await super().on_start()
+        self._ensure_consumer()._fetcher._records = _AsDecoded()  # before it subscribes
+
     def on_crash(self, msg: str, *fmt: Any, **kwargs: Any) -> None:
         """Nothing: Faust prints a traceback; `run` tells the reason."""
 
@@ -434,6 +440,23 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
             "fetching": getattr(consumer._fetcher, "_fetch_task", None),
         }
         return ", ".join(name for name, task in tasks.items() if task is not None and task.done())
+
+
+class _AsDecoded(OrderedDict[KafkaTP, Any]):
+    """What aiokafka has fetched, its records left as the decoder made them.
+
+    aiokafka copies each into a ConsumerRecord of eleven fields: two thirds of what reading a record costs.
+    """
+
+    def __setitem__(self, tp: KafkaTP, fetched: Any) -> None:
+        records = getattr(fetched, "_partition_records", None)
+        if records is not None:
+            records._consumer_record = _as_decoded
+        super().__setitem__(tp, fetched)
+
+
+def _as_decoded(_: KafkaTP, record: FetchedRecord) -> FetchedRecord:
+    return record
 
 
 class Transport(driver.Transport):

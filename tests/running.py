@@ -48,7 +48,9 @@ class Up:
 
     def produce(self, records: Sequence[tuple[str, bytes | None]], topic: str = "tapewatch.news") -> None:
         """Put raw (key, value) pairs on a topic."""
-        with ThreadPoolExecutor(1) as aside:  # the caller's thread may run a loop of its own (Playwright does)
+        with ThreadPoolExecutor(
+            1
+        ) as aside:  # the caller's thread may run a loop of its own (Playwright does)
             aside.submit(asyncio.run, produce(self.kafka, topic, records)).result()
 
 
@@ -153,7 +155,7 @@ def alive(pids: set[int]) -> set[int]:
 def _first_line(process: subprocess.Popen[str]) -> str:
     lines: queue.Queue[str] = queue.Queue()
     assert process.stdout
-    threading.Thread(target=lambda out=process.stdout: lines.put(out.readline()), daemon=True).start()  # type: ignore[misc]
+    threading.Thread(target=lambda out=process.stdout: lines.put(out.readline()), daemon=True).start()
     line = lines.get(timeout=READY_WITHIN)
     assert line, f"`up` ended with status {process.wait()} before it was ready"
     return line

@@ -136,7 +136,9 @@ def test_a_broker_at_its_bound_pauses_the_replay_and_goes_on(tmp_path: Path) -> 
 
         wait_for("it is paused", lambda: "TAPEWATCH_KAFKA" in paused(), 30)
         up.produce([headline("still-here", "Shares of $QZQ plunge", time.time())])
-        wait_for("it is scored", lambda: _sum(up.table("trend", "QZQ", "--bucket", "1h"), "negative") == 1, 60)
+        wait_for(
+            "it is scored", lambda: _sum(up.table("trend", "QZQ", "--bucket", "1h"), "negative") == 1, 60
+        )
         assert up.process.poll() is None
 
 

@@ -18,7 +18,7 @@ from streams.state.vitals import health
 
 ENGINES = (  # engine, distribution, how to get it
     ("onnxruntime", "onnxruntime", "`make setup`"),
-    ("openvino", "openvino", "not built into this version"),
+    ("openvino", "openvino", "this version has no backend for it"),
     ("tensorrt", "tensorrt", "pip install '.[gpu]' on a machine with an NVIDIA GPU"),
     ("torch", "torch", "`make train` installs it; serving needs none"),
 )

@@ -21,7 +21,7 @@ def main() -> None:
         began = time.perf_counter()
         for start in range(0, len(texts), BATCH):
             classifier.probabilities(texts[start : start + BATCH])
-        print(len(texts) / (time.perf_counter() - began), flush=True)
+        print("rate", len(texts) / (time.perf_counter() - began), flush=True)
 
 
 if __name__ == "__main__":

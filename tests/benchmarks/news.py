@@ -71,14 +71,8 @@ def _world(kind: str) -> Iterator[Settings]:
             broker = stack.enter_context(EmbeddedBroker())
             _pin(broker.pid, others=True)
             bootstrap = broker.bootstrap
-        base = read_settings({})
-        settings = replace(
-            base,
-            kafka=bootstrap,
-            redis=store.url,
-            prefix=f"bench{uuid.uuid4().hex[:6]}",
-            engine=os.environ.get("TAPEWATCH_ENGINE", "auto"),
-        )
+        own = {"TAPEWATCH_KAFKA": bootstrap, "TAPEWATCH_REDIS": store.url}
+        settings = replace(read_settings({**os.environ, **own}), prefix=f"bench{uuid.uuid4().hex[:6]}")
         config = {"message.timestamp.type": "LogAppendTime"} if kind == "kafka" else {}
         specs = [topics.TopicSpec(name, None, config) for name in all_topics(settings)]
         topics.create_topics(bootstrap, specs, settings.partitions)
@@ -204,10 +198,10 @@ def _ask(process: subprocess.Popen[str], texts: Sequence[str]) -> float:
     assert process.stdout
     process.stdin.write(json.dumps(list(texts)) + "\n")
     process.stdin.flush()
-    line = process.stdout.readline()
-    if not line:
-        raise RuntimeError(f"a part of the benchmark ended: {process.args}")
-    return float(line)
+    for line in process.stdout:
+        if "rate " in line:  # Faust puts terminal codes before it
+            return float(line.rpartition("rate ")[2])
+    raise RuntimeError(f"a part of the benchmark ended: {process.args!r}")
 
 
 async def _send(settings: Settings, texts: Sequence[str], prefix: str, interval: float) -> None:

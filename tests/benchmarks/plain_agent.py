@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast, pipeline
 from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.models.bert.modeling_bert import BertPreTrainedModel
+from transformers.utils import logging as transformers_logging
 
 from engines.bundle import active_folder
 from models.encoder import Classifier
@@ -111,7 +112,7 @@ def classify(settings: Settings) -> Any:
 
 def main() -> None:
     """Run the agent; the input is read beside it."""
-    logging.getLogger("transformers").setLevel(logging.ERROR)
+    transformers_logging.set_verbosity(logging.CRITICAL)
     torch.set_num_threads(1)
     settings, topic = read_settings(), f"plain-{uuid.uuid4().hex[:8]}"
     create_topics(settings.kafka, [TopicSpec(topic), TopicSpec(f"{topic}.scored")], settings.partitions)
@@ -141,7 +142,7 @@ def main() -> None:
 
     threading.Thread(target=_serve, args=(settings, topic, done), daemon=True).start()
     app.finalize()
-    worker = faust.Worker(app, loglevel="error", redirect_stdouts=False)
+    worker = faust.Worker(app, loglevel="error", redirect_stdouts=False, quiet=True)
     worker.execute_from_commandline()
 
 
@@ -153,7 +154,7 @@ def _serve(settings: Settings, topic: str, done: list[float]) -> None:
         while len(done) < before + len(texts):
             time.sleep(0.05)
         mine = done[before:]
-        print((len(mine) - 1) / (mine[-1] - mine[0]) if len(mine) > 1 else 0.0, flush=True)
+        print("rate", (len(mine) - 1) / (mine[-1] - mine[0]) if len(mine) > 1 else 0.0, flush=True)
 
 
 async def _send(settings: Settings, topic: str, texts: list[str]) -> None:

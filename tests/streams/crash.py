@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
@@ -76,7 +77,7 @@ async def produce(
     producer = AIOKafkaProducer(bootstrap_servers=settings.kafka, linger_ms=5, acks="all")
     await producer.start()
     topic, now = settings.topic("news"), time.time()
-    waiting = []
+    waiting: list[tuple[str | None, Any]] = []
     for index, title in enumerate(titles(count)):
         at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now - generator.random() * 3600))
         identity = f"{prefix}-{index}"
@@ -121,9 +122,11 @@ async def read_all(bootstrap: str, topic: str) -> list[tuple[bytes, dict[str, by
 async def _partitions(consumer: AIOKafkaConsumer, topic: str) -> set[int]:
     await consumer._client.set_topics([topic])
     deadline = time.monotonic() + 10
-    while not (found := consumer.partitions_for_topic(topic)):
+    found: set[int] = set()
+    while not found:
         assert time.monotonic() < deadline, f"no topic {topic}"
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.02)
+        found = consumer.partitions_for_topic(topic) or set()
     return found
 
 
@@ -222,7 +225,8 @@ def market_count(store: Store) -> int:
     """Headlines in the market's daily buckets."""
     total = 0
     for key in store.client.scan_iter(f"{store.keys.prefix}:trend:1d:market:*"):
-        fields = [(name.decode(), int(count)) for name, count in store.client.hgetall(key).items()]
+        found: Any = store.client.hgetall(key)
+        fields = [(name.decode(), int(count)) for name, count in found.items()]
         for counts in decode(fields).values():
             total += sum(counts.get(FIELDS[letter], 0) for letter in "gnp")
     return total

@@ -226,9 +226,13 @@ def test_most_failures_stop_the_worker_before_their_effects(store: Store) -> Non
     """When most of the last thousand records fail in the model the worker stops; malformed ones never do it."""
     guard = guard_of(store)
     through(guard, items(["{"] * 2000))
-    with pytest.raises(TooManyFailures):
+
+    def feed() -> None:
         for start in range(2000, 4000, 100):
             through(guard, items(["poison"] * 100, start=start))
+
+    with pytest.raises(TooManyFailures):
+        feed()
     assert store.outcomes("counting")["dead_letter"] == 2000 + 500
 
 

@@ -17,8 +17,6 @@ class Record:
     """A record of which only the place matters."""
 
     offset: int
-    topic: str = "t"
-    partition: int = 0
     timestamp: int = 0
     key: bytes | None = None
     value: bytes | None = None
