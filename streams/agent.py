@@ -29,7 +29,7 @@ from aiokafka.errors import KafkaError
 from streams.guard import Guard, Item, Out, Pipeline
 from streams.metrics import Metrics
 from streams.pipelines import PIPELINES, kinds
-from streams.publisher import Publisher
+from streams.publisher import Publisher, Unsendable
 from streams.runs import Run
 from streams.settings import Settings
 from streams.state.store import Store, Unavailable, as_text
@@ -143,6 +143,7 @@ class Agent:
         await self._patiently(partial(self._guard.prepare, items, now), self._scoring)
         self._metrics.stage(self.name, "score", time.perf_counter() - began)
         self._tail = asyncio.create_task(self._finish(items, runs, confirmed, self._tail, now, began))
+        self._tail.add_done_callback(_seen)  # `_fail` has noted it
 
     async def _tick(self) -> None:
         owned = self._owned()
@@ -154,10 +155,14 @@ class Agent:
         except Unavailable as error:
             self._note_away(error)
 
-    async def finish(self) -> None:
+    async def finish_batches(self) -> None:
         """Wait a moment for the batches under way; what is not acknowledged by then comes again."""
         if self._tail is not None:
             await asyncio.wait([self._tail], timeout=FINISH_WITHIN)
+
+    async def finish(self) -> None:
+        """The end: batches under way, executors, publisher."""
+        await self.finish_batches()
         self._scoring.shutdown(wait=False, cancel_futures=True)
         self._storing.shutdown(wait=False, cancel_futures=True)
         await self._publisher.stop()
@@ -197,7 +202,7 @@ class Agent:
             stored = time.perf_counter()
             await self._patiently(partial(self._guard.commit, items, now), self._storing)
             published = time.perf_counter()
-            await self._publisher.publish(self._guard.outputs(items, now))
+            await self._publish(self._guard.outputs(items, now))
             await self._drain({run.topic: [run.partition] for run in runs}, every=runs)
             for run in runs:
                 run.ack()
@@ -212,13 +217,32 @@ class Agent:
         finally:
             self._slots.release()
 
+    async def _publish(self, outs: Sequence[Out]) -> None:
+        """Publish; a dead letter that the broker finds too large is cut until it fits, its headers kept."""
+        waiting = list(outs)
+        while waiting:
+            try:
+                await self._publisher.publish(waiting)
+                return
+            except Unsendable as error:
+                refused = [waiting[index] for index in error.records]
+                cut = [
+                    out._replace(value=out.value[: len(out.value) // 4])
+                    for out in refused
+                    if _can_be_cut(out)
+                ]
+                for out in refused:
+                    if not _can_be_cut(out):
+                        log.error("%s: a record for %s cannot be published: %s", self.name, out.topic, error)
+                waiting = cut
+
     async def _drain(self, owned: Mapping[str, Sequence[int]], every: Sequence[Run] = ()) -> None:
         """Publish what the store still holds for the partitions of this worker, oldest first, then let it go."""
         partitions = {run.partition for run in every} or {p for found in owned.values() for p in found}
         for partition in sorted(partitions):
             key = self._store.keys.outbox(self.name, partition)
             while entries := await self._patiently(partial(self._read_outbox, key)):
-                await self._publisher.publish([_from_outbox(entry) for entry in entries])
+                await self._publish([_from_outbox(entry) for entry in entries])
                 await self._patiently(partial(self._forget, key, entries))
 
     def _read_outbox(self, key: str) -> list[bytes]:
@@ -315,6 +339,16 @@ class Agent:
         pipe.zremrangebyscore(known, 0, now - HEARTBEAT_KEPT)
         pipe.expire(known, 86_400)
         self._store.call(pipe.execute)
+
+
+def _seen(task: asyncio.Task[None]) -> None:
+    """Take note of a task's exception, so that asyncio does not report it as lost."""
+    if not task.cancelled():
+        task.exception()
+
+
+def _can_be_cut(out: Out) -> bool:
+    return out.topic.endswith(".dlq") and len(out.value) > 0
 
 
 def _from_outbox(entry: bytes) -> Out:
