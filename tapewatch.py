@@ -36,6 +36,7 @@ class Front(click.Group):
 
     usage = ("SettingsError", "UnknownTopic", "UnknownEntity", "WrongUsage")
     expected = (
+        "AllDown",
         "BundleError",
         "DataFileError",
         "EmbeddedError",
@@ -45,6 +46,7 @@ class Front(click.Group):
         "FileNotFoundError",
         "NothingRuns",
         "NotReady",
+        "Refused",
         "TooManyFailures",
         "TopicsError",
         "TrainingError",
@@ -117,6 +119,11 @@ def up(dashboard: bool, replay: str | None, workers: int, port: int) -> None:
     settings = _settings(joined=False)
     _room("streams.launch.logs:set_up_logging")("up", settings.log_level)
     sample = replay or ("news" if settings.embedded else "none")
+    known = _room("streams.launch.up:samples")()
+    if sample not in ("none", *known):
+        raise click.BadParameter(
+            f"{sample!r} is none of {', '.join((*known, 'none'))}", param_hint="--replay"
+        )
     _room("streams.launch.up:run")(settings, dashboard=dashboard, replay=sample, workers=workers, port=port)
 
 

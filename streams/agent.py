@@ -19,10 +19,10 @@ import random
 import socket
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from aiokafka.errors import KafkaError
 
@@ -78,6 +78,7 @@ class Agent:
         self._previous: dict[TP, int] = {}
         self._tail: asyncio.Task[None] | None = None
         self._slots = asyncio.Semaphore(IN_FLIGHT)
+        self._draining = asyncio.Lock()
         self._away_since: float | None = None
         self._intake: Intake | None = None
         self.failure: Exception | None = None
@@ -108,6 +109,8 @@ class Agent:
             self._previous.pop(tp, None)
             mark = marks[tp.topic].get(tp.partition)
             starts[tp] = 0 if mark is None or offset is None else min(offset, mark + 1)
+            if mark is not None:
+                self._previous[tp] = starts[tp] - 1  # so that a store that loses its state is noticed at once
         return starts
 
     async def handle(self, runs: Sequence[Run]) -> None:
@@ -150,7 +153,7 @@ class Agent:
         try:
             now = self._clock()
             await self._in(self._storing, partial(self._pipeline.tick, self._store, owned, now))
-            await self._drain(owned)
+            await self._drain({partition for found in owned.values() for partition in found})
             await self._in(self._storing, self._beat)
         except Unavailable as error:
             self._note_away(error)
@@ -159,6 +162,7 @@ class Agent:
         """Wait a moment for the batches under way; what is not acknowledged by then comes again."""
         if self._tail is not None:
             await asyncio.wait([self._tail], timeout=FINISH_WITHIN)
+            self._tail.cancel()
 
     async def finish(self) -> None:
         """The end: batches under way, executors, publisher."""
@@ -203,7 +207,7 @@ class Agent:
             await self._patiently(partial(self._guard.commit, items, now), self._storing)
             published = time.perf_counter()
             await self._publish(self._guard.outputs(items, now))
-            await self._drain({run.topic: [run.partition] for run in runs}, every=runs)
+            await self._drain({run.partition for run in runs})
             for run in runs:
                 run.ack()
             ended = time.perf_counter()
@@ -226,32 +230,32 @@ class Agent:
                 return
             except Unsendable as error:
                 refused = [waiting[index] for index in error.records]
-                cut = [
-                    out._replace(value=out.value[: len(out.value) // 4])
-                    for out in refused
-                    if _can_be_cut(out)
-                ]
+                cut = [_cut(out) for out in refused if _can_be_cut(out)]
                 for out in refused:
                     if not _can_be_cut(out):
                         log.error("%s: a record for %s cannot be published: %s", self.name, out.topic, error)
                 waiting = cut
 
-    async def _drain(self, owned: Mapping[str, Sequence[int]], every: Sequence[Run] = ()) -> None:
-        """Publish what the store still holds for the partitions of this worker, oldest first, then let it go."""
-        partitions = {run.partition for run in every} or {p for found in owned.values() for p in found}
-        for partition in sorted(partitions):
-            key = self._store.keys.outbox(self.name, partition)
-            while entries := await self._patiently(partial(self._read_outbox, key)):
-                await self._publish([_from_outbox(entry) for entry in entries])
-                await self._patiently(partial(self._forget, key, entries))
+    async def _drain(self, partitions: Collection[int]) -> None:
+        """Publish what the store still holds for these partitions, oldest first, then let it go."""
+        if not PIPELINES[self.name].outbox or not partitions:
+            return
+        keys = [self._store.keys.outbox(self.name, partition) for partition in sorted(partitions)]
+        async with self._draining:  # the ticks and the batches drain the same lists
+            while entries := await self._patiently(partial(self._read_outboxes, keys)):
+                await self._publish([_from_outbox(entry) for _, entry in entries])
+                await self._patiently(partial(self._forget, entries))
 
-    def _read_outbox(self, key: str) -> list[bytes]:
-        found = self._store.call(lambda: self._store.client.lrange(key, 0, OUTBOX_AT_ONCE - 1))
-        return cast("list[bytes]", found)  # the client answers bytes
-
-    def _forget(self, key: str, entries: Sequence[bytes]) -> None:
+    def _read_outboxes(self, keys: Sequence[str]) -> list[tuple[str, bytes]]:
         pipe = self._store.client.pipeline(transaction=False)
-        for entry in entries:
+        for key in keys:
+            pipe.lrange(key, 0, OUTBOX_AT_ONCE - 1)
+        found = self._store.call(pipe.execute)
+        return [(key, entry) for key, entries in zip(keys, found, strict=True) for entry in entries]
+
+    def _forget(self, entries: Sequence[tuple[str, bytes]]) -> None:
+        pipe = self._store.client.pipeline(transaction=False)
+        for key, entry in entries:
             pipe.lrem(key, 1, entry)  # type: ignore[arg-type]
         self._store.call(pipe.execute)
 
@@ -348,7 +352,13 @@ def _seen(task: asyncio.Task[None]) -> None:
 
 
 def _can_be_cut(out: Out) -> bool:
-    return out.topic.endswith(".dlq") and len(out.value) > 0
+    return out.topic.endswith(".dlq") and bool(out.value or out.key)
+
+
+def _cut(out: Out) -> Out:
+    return out._replace(
+        key=(out.key or b"")[: len(out.key or b"") // 4], value=out.value[: len(out.value) // 4]
+    )
 
 
 def _from_outbox(entry: bytes) -> Out:

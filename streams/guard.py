@@ -145,7 +145,8 @@ class Guard(Generic[R]):
         for start in range(0, len(good), self.pipeline.batch):
             self._score(good[start : start + self.pipeline.batch], now)
         for item in good:
-            self._note(item.dead is not None)
+            if item.dead is not None:
+                self._note(True)
 
     def commit(self, items: Sequence[Item], now: float) -> None:
         """Effects and marks in the store; every item then has a status.
@@ -154,6 +155,9 @@ class Guard(Generic[R]):
         """
         for (topic, life), group in groupby(items, key=lambda item: (item.topic, item.life)):
             self._commit(topic, life, list(group), now)
+        for item in items:
+            if item.dead is None:
+                self._note(False)
         self.pipeline.settle(self.store, items, now)
 
     def outputs(self, items: Sequence[Item], now: float) -> list[Out]:

@@ -22,14 +22,20 @@ class Spec(NamedTuple):
     derived: tuple[str, ...]
     bundle: str
     state: str
+    outbox: bool  # whether changes that only the store knows leave through it
     factory: str  # module:function taking (settings, store, threads)
 
 
 PIPELINES: dict[str, Spec] = {
     "news": Spec(
-        ("news",), ("news.scored", "signals"), "news", "trends, stories, feeds", "streams.news:open_pipeline"
+        ("news",),
+        ("news.scored", "signals"),
+        "news",
+        "trends, stories, feeds",
+        False,
+        "streams.news:open_pipeline",
     ),
-    "alerts": Spec(("signals",), ("alerts",), "", "alerts", "streams.alerts:open_pipeline"),
+    "alerts": Spec(("signals",), ("alerts",), "", "alerts", True, "streams.alerts:open_pipeline"),
 }
 
 

@@ -74,8 +74,11 @@ class Publisher:
             if too_large := [
                 place for place in failed if isinstance(results[place], MessageSizeTooLargeError)
             ]:
-                refused += [waiting[place][0] for place in too_large]
-                reason = results[too_large[0]]
+                alone = too_large if len(too_large) == 1 else await self._alone(producer, waiting, too_large)
+                refused += [waiting[place][0] for place in alone]
+                reason = results[alone[0]] if alone else reason
+                failed = [place for place in failed if place not in too_large or place in alone]
+                too_large = alone
             again = [place for place in failed if place not in too_large]
             if not again:
                 self._report(None)
@@ -94,6 +97,20 @@ class Publisher:
                 await self._close(producer)
         if reason is not None:
             raise Unsendable(refused, reason)
+
+    async def _alone(
+        self, producer: AIOKafkaProducer, waiting: Sequence[tuple[int, Sendable]], places: Sequence[int]
+    ) -> list[int]:
+        """The places whose records are too large by themselves: a broker refuses the whole batch of one partition."""
+        large = []
+        for place in places:
+            [problem] = await self._send(producer, [waiting[place][1]])
+            while problem is not None and not isinstance(problem, MessageSizeTooLargeError):
+                await asyncio.sleep(FIRST_PAUSE)
+                [problem] = await self._send(await self._open_patiently(), [waiting[place][1]])
+            if problem is not None:
+                large.append(place)
+        return large
 
     async def _send(
         self, producer: AIOKafkaProducer, records: Sequence[Sendable]

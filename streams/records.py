@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import Meta, Struct
 
 MAX_RECORD = 256 * 1024  # bytes of a record, and what a dead letter keeps of a longer one
 MAX_TITLE = 2_000  # characters of a title or a chat text
@@ -20,7 +20,7 @@ EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 AHEAD = timedelta(minutes=5)  # how far a record's time may lie ahead of the clock
 
 Id = Annotated[str, Meta(min_length=1, max_length=512)]
-Name = Annotated[str, Meta(min_length=1, max_length=512)]
+LongId = Annotated[str, Meta(min_length=1)]  # of records that are derived: made of others' ids
 Text = Annotated[str, Meta(max_length=MAX_TITLE)]
 Body = Annotated[str, Meta(max_length=MAX_BODY)]
 Time = Annotated[datetime, Meta(tz=True)]
@@ -47,41 +47,41 @@ class Record(Struct, kw_only=True, frozen=True):
 class News(Record, kw_only=True, frozen=True):
     """A headline on `news`."""
 
-    source: Name
+    source: str
     title: Text
     body: Body = ""
-    url: Body = ""
-    lang: Text = ""
+    url: str = ""
+    lang: str = ""
     symbols: list[str] = []
 
 
 class Transaction(Record, kw_only=True, frozen=True):
     """A payment on `transactions`; the amount is in `currency`."""
 
-    account: Name
-    terminal: Name
+    account: str
+    terminal: str
     amount: float
-    currency: Text = "USD"
-    channel: Text = ""
-    country: Text = ""
+    currency: str = "USD"
+    channel: str = ""
+    country: str = ""
     customer: Text = ""
 
 
 class Chat(Record, kw_only=True, frozen=True):
     """A message on `chat`."""
 
-    conversation: Name
-    customer: Name
+    conversation: str
+    customer: str
     text: Text
-    role: Text = "customer"
-    lang: Text = ""
+    role: str = "customer"
+    lang: str = ""
 
 
 class Interaction(Record, kw_only=True, frozen=True):
     """What a customer did with an item, on `interactions`."""
 
-    customer: Name
-    item: Name
+    customer: str
+    item: str
     kind: Literal["view", "click", "buy", "dismiss"]
     value: float = 1.0
 
@@ -89,7 +89,7 @@ class Interaction(Record, kw_only=True, frozen=True):
 class Item(Record, kw_only=True, frozen=True):
     """A catalogue entry on `items`; of one item the record with the latest `ts` wins."""
 
-    item: Name
+    item: str
     title: Text
     text: Body = ""
     tags: list[str] = []
@@ -100,22 +100,22 @@ class LabelRecord(Record, kw_only=True, frozen=True):
     """A verdict on an earlier record, on `labels`."""
 
     subject: Literal["transaction", "news", "chat"]
-    ref: Name
-    label: Name
-    by: Text = ""
-    account: Text = ""
-    terminal: Text = ""
+    ref: str
+    label: str
+    by: str = ""
+    account: str = ""
+    terminal: str = ""
 
 
 class Command(Record, kw_only=True, frozen=True):
     """What an analyst does to an alert, on `commands`."""
 
-    by: Name
+    by: str
     action: Literal["acknowledge", "assign", "silence", "unsilence", "resolve", "note"]
-    ref: Text = ""
-    to: Text = ""
+    ref: str = ""
+    to: str = ""
     until: Time | None = None
-    note: Text = ""
+    note: str = ""
     match: dict[str, str] = {}
 
 
@@ -235,8 +235,9 @@ class Recommendations(Record, kw_only=True, frozen=True):
 class Signal(Record, kw_only=True, frozen=True):
     """What a pipeline saw about an entity, on `signals`; the alerts pipeline judges it."""
 
+    id: LongId
     kind: Literal["sentiment", "fraud", "decline_storm", "complaints", "source"]
-    entity: Name
+    entity: str
     value: float
     baseline: float
     severity: Severity
@@ -246,10 +247,11 @@ class Signal(Record, kw_only=True, frozen=True):
 class Alert(Record, kw_only=True, frozen=True):
     """One transition of an alert, on `alerts`; `version` counts from 1 within the alert."""
 
-    alert: Name
-    kind: Name
-    entity: Name
-    fingerprint: Name
+    id: LongId
+    alert: str
+    kind: str
+    entity: str
+    fingerprint: str
     state: State
     severity: Severity
     value: float
@@ -299,10 +301,6 @@ _decoders: dict[type[Record], msgspec.json.Decoder[Any]] = {
 _encoder = msgspec.json.Encoder()
 
 
-class _Glance(Struct):
-    id: str | UnsetType = UNSET
-
-
 def decode(kind: type[R], raw: bytes | None, now: float) -> R:
     """The record that these bytes hold; `now` is the clock in seconds since 1970.
 
@@ -342,15 +340,6 @@ def encode(record: Struct) -> bytes:
 def key_of(topic: str, record: Record) -> bytes:
     """The Kafka key of a record on the topic with this short name."""
     return str(getattr(record, KEY_FIELDS[topic])).encode()
-
-
-def id_of(raw: bytes) -> str:
-    """The id in bytes that may be no record at all, or an empty string."""
-    try:
-        found = msgspec.json.decode(raw[:MAX_RECORD], type=_Glance).id
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return ""
-    return found if isinstance(found, str) else ""
 
 
 def as_time(seconds: float) -> datetime:

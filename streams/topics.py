@@ -88,6 +88,12 @@ def topic_ids(bootstrap: str, names: Sequence[str]) -> dict[str, str | None]:
     return {name: str(found[name]["topic_id"]) if name in found else None for name in names}
 
 
+def partition_counts(bootstrap: str, names: Sequence[str]) -> dict[str, int]:
+    """How many partitions each of these existing topics has. Blocks. Raises TopicsError."""
+    with _Admin(bootstrap) as admin:
+        return {topic["name"]: len(topic["partitions"]) for topic in admin.describe_topics(list(names))}
+
+
 async def client_topic_ids(client: AIOKafkaClient, names: Sequence[str]) -> dict[str, str | None]:
     """As `topic_ids`, in one round trip on an open aiokafka client.
 

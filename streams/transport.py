@@ -183,10 +183,6 @@ class Intake:
         found = await thread.in_thread(client_topic_ids(client, [topic]))
         return cast("str | None", found[topic])
 
-    def reposition(self) -> None:
-        """Drop what is on its way, and ask `start_offsets` again about all partitions."""
-        self._consumer.forget_places()
-
     @property
     def _consumer(self) -> Consumer:
         return cast("Consumer", self._app.consumer)
@@ -295,12 +291,6 @@ class Consumer(driver.Consumer):
         self._stops += 1
         self._misplaced = True
         super().stop_flow()
-
-    def forget_places(self) -> None:
-        """Choose a place for every partition again, before the next delivery."""
-        self._stops += 1
-        self._misplaced = True
-        self.progress.clear()
 
     def _drop_delivered(self) -> None:
         self.handled.clear()

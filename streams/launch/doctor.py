@@ -13,7 +13,7 @@ from streams import topics
 from streams.launch.join import NothingRuns, joined, running_here
 from streams.pipelines import PIPELINES, all_topics
 from streams.settings import Settings
-from streams.state.store import Store, Unavailable
+from streams.state.store import Refused, Store, Unavailable
 from streams.state.vitals import health
 
 ENGINES = (  # engine, distribution, how to get it
@@ -115,7 +115,7 @@ def _workers(settings: Settings) -> Iterator[dict[str, Any]]:
 def _tried(what: str, work: Callable[[], str]) -> dict[str, Any]:
     try:
         return _row(what, True, work())
-    except (BundleError, topics.TopicsError, Unavailable) as error:
+    except (BundleError, topics.TopicsError, Refused, Unavailable) as error:
         return _row(what, False, str(error))
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from streams.settings import Settings
+from streams.settings import Settings, SettingsError
 
 
 class NothingRuns(RuntimeError):
@@ -32,7 +32,7 @@ class Running(Struct):
 
 
 def run_folder(settings: Settings) -> Path:
-    """The folder of the run files; private to the user."""
+    """The folder of the run files; it must be this user's own."""
     if str(settings.run_dir) not in ("", "."):
         return settings.run_dir
     base = os.environ.get("XDG_RUNTIME_DIR")
@@ -43,16 +43,22 @@ def announce(settings: Settings, running: Running) -> Path:
     """Write (or replace) the run file of this process; returns its path, for removal at the end."""
     folder = run_folder(settings)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not _is_ours(folder):
+        raise SettingsError(f"TAPEWATCH_RUN_DIR: {folder} belongs to another user; name a folder of your own")
     path = folder / f"up-{running.pid}.json"
     fresh = path.with_suffix(".new")
-    fresh.write_bytes(msgspec.json.encode(running))
+    fresh.unlink(missing_ok=True)
+    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(msgspec.json.encode(running))
     fresh.replace(path)
     return path
 
 
 def running_here(settings: Settings) -> list[Running]:
     """Every `up` of this user that is alive, the newest first; what a killed one left is removed."""
-    found = []
+    found: list[Running] = []
+    if not _is_ours(run_folder(settings)):
+        return found  # what another user says there is not believed
     for path in run_folder(settings).glob("up-*.json"):
         with contextlib.suppress(OSError, msgspec.DecodeError):
             running = msgspec.json.decode(path.read_bytes(), type=Running)
@@ -88,6 +94,15 @@ def announced(settings: Settings, running: Running) -> Iterator[None]:
         path.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             path.parent.rmdir()  # leaves nothing behind when it was the last
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether the folder is this user's and nobody else can write in it."""
+    try:
+        status = folder.stat()
+    except OSError:
+        return False
+    return status.st_uid == os.getuid() and not status.st_mode & 0o022
 
 
 def _alive(pid: int) -> bool:

@@ -15,6 +15,7 @@ import threading
 import time
 import urllib.request
 from dataclasses import replace
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -25,14 +26,21 @@ from streams.launch.supervise import Child, Supervisor
 from streams.pipelines import PIPELINES
 from streams.settings import Settings
 from streams.state.store import Store, Unavailable
+from streams.topics import partition_counts
 
 log = logging.getLogger("tapewatch.up")
 
 READY_WITHIN = 120.0  # seconds
 POLL = 0.25
+SAMPLES = Path(__file__).parent / "samples"
 USUAL_PORT = 8501  # of the dashboard
 WATCH_EVERY = 2.0  # seconds between two looks at the broker's memory
 REPLAY_KEPT = 15  # seconds that the word about the replay lasts
+
+
+def samples() -> list[str]:
+    """The samples that can be replayed."""
+    return sorted(path.name.removesuffix(".meta.json") for path in SAMPLES.glob("*.meta.json"))
 
 
 class NotReady(RuntimeError):
@@ -94,6 +102,7 @@ class _Up:
         self.store_server = store_server
         self.stopping = stopping
         self.replay: Child | None = None
+        self.partitions: dict[str, int] = {}
         self.replaying: dict[str, Any] = {}
         self._environment = {
             **os.environ,
@@ -103,6 +112,10 @@ class _Up:
 
     def make_topics(self) -> None:
         create_topics(self.settings)
+        sources = [self.settings.topic(source) for spec in PIPELINES.values() for source in spec.sources]
+        self.partitions = partition_counts(
+            self.settings.kafka, sources
+        )  # those of topics that were there stay
 
     def start_worker(self, name: str, number: int, workers: int) -> None:
         threads = self.settings.threads or max(1, (os.cpu_count() or 1) // workers)
@@ -156,7 +169,8 @@ class _Up:
             log.debug("store: %s", error)
             return False
         owned = sum(beat["assigned"] for beat in beats if beat["pipeline"] == name)
-        return bool(owned >= self.settings.partitions * len(PIPELINES[name].sources))
+        wanted = sum(self.partitions[self.settings.topic(source)] for source in PIPELINES[name].sources)
+        return bool(owned >= wanted)
 
     def _revive_servers(self) -> None:
         if self.store_server is not None and not self.store_server.alive():

@@ -35,6 +35,10 @@ EMBEDDED_FETCH_WAIT = 10  # ms; Tansu holds a fetch half that long, records or n
 WAIT_FOR_TOPICS = 1.0  # seconds between two looks
 
 
+class AllDown(RuntimeError):
+    """No pipeline can run, and starting again would not help."""
+
+
 def run_one(settings: Settings, name: str) -> int:
     """Run one pipeline until SIGTERM or SIGINT; returns the exit status."""
     store = Store(settings.redis, settings.prefix, dedupe_hours=settings.dedupe_hours)
@@ -52,7 +56,7 @@ def run_one(settings: Settings, name: str) -> int:
     log.info("metrics at http://%s/metrics", address)
     sources = [settings.topic(source) for source in PIPELINES[name].sources]
     embedded = _is_embedded()
-    publisher = Publisher(settings.kafka, idempotent=not embedded)
+    publisher = Publisher(settings.kafka, idempotent=False if embedded else None)
     agent = Agent(name, pipeline, settings, store, publisher, metrics)
     app = transport.make_app(
         f"{settings.prefix}-{name}",
@@ -79,17 +83,20 @@ def run_one(settings: Settings, name: str) -> int:
 
 
 def run_many(settings: Settings, names: Sequence[str]) -> None:
-    """Run each pipeline in a process of its own, until a signal."""
+    """Run each pipeline in a process of its own, until a signal; raises AllDown when none can run."""
     stopping = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopping.set())
     supervisor = Supervisor()
-    for name in names:
-        environment = {**os.environ, **settings.environment()}
+    for index, name in enumerate(names):
+        port = settings.metrics_port and settings.metrics_port + index
+        environment = {**os.environ, **settings.environment(), "TAPEWATCH_METRICS_PORT": str(port)}
         supervisor.add(name, [sys.executable, "-m", "streams.launch.worker", name], environment)
     try:
         while not stopping.wait(0.25):
             supervisor.check(time.monotonic())
+            if all(child.down for child in supervisor.children):
+                raise AllDown(f"{', '.join(names)}: cannot run; the reason stands above")
     finally:
         supervisor.stop()
 

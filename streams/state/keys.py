@@ -11,7 +11,7 @@ the prefix and the life, and follow the comments here.
 | outcomes | hash outcome -> count | never |
 | watermark | hash partition -> event time, and `<partition>:at` -> wall time, in ms | a day |
 | trend | hash `<start>:<field>` -> count | the slice's end + the bucket's span |
-| entities | zset entity -> event time of its last headline, ms | two days |
+| entities | zset entity -> event time of its last headline, ms | three days |
 | feed | zset JSON of a scored headline -> event time, ms | three days |
 | story... | see stories.lua | the story time |
 | alert, alerts, active | see transition.lua | never (bounded) |

@@ -28,6 +28,18 @@ local function show(ctx, ts, entity, line, most)
   redis.call('PEXPIRE', key, ctx.settings.feed_ms)
 end
 
+-- An entity that falls off the list leaves nothing behind: a flood of made-up symbols cannot fill the store.
+local function forget(ctx, entity)
+  local keys = { ctx.prefix .. ':feed:' .. entity }
+  for _, size in ipairs(ctx.settings.sizes) do
+    local oldest, newest = ctx.now - size[3] - size[4], ctx.now
+    for slice = oldest - oldest % size[4], newest, size[4] do
+      keys[#keys + 1] = ctx.prefix .. ':trend:' .. size[1] .. ':' .. entity .. ':' .. string.format('%.0f', slice)
+    end
+  end
+  redis.call('UNLINK', unpack(keys))
+end
+
 local function apply(ctx, effect)
   local story, duplicate_of = assign_story(ctx.prefix, ctx.life, ctx.now, effect.ts, effect.story, ctx.settings.story_hours)
   local line = effect.feed .. ',"story":' .. cjson.encode(story)
@@ -42,7 +54,11 @@ local function apply(ctx, effect)
       redis.call('ZADD', known, 'GT', effect.ts, entity)
     end
   end
-  redis.call('ZREMRANGEBYRANK', known, 0, -ctx.settings.entities_max - 1)
+  local beyond = redis.call('ZCARD', known) - ctx.settings.entities_max
+  if beyond > 0 then
+    local popped = redis.call('ZPOPMIN', known, beyond)
+    for index = 1, #popped, 2 do forget(ctx, popped[index]) end
+  end
   redis.call('PEXPIRE', known, ctx.settings.feed_ms)
   return { story, duplicate_of }
 end

@@ -23,6 +23,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
+from streams.launch.supervise import START_AGAIN
 from streams.settings import Settings
 from streams.state.store import Store
 from streams.windows.buckets import FIELDS, decode
@@ -156,8 +157,9 @@ class Workers:
         self.processes.remove(process)
 
     def revive(self) -> None:
-        """Start again what ended by itself, as a supervisor would."""
+        """Start again who asks for it, as the supervisor does; any other end of a worker is a failure."""
         for process in [process for process in self.processes if process.poll() is not None]:
+            assert process.returncode == START_AGAIN, f"a worker ended with status {process.returncode}"
             self.processes.remove(process)
             self.start()
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -74,8 +76,44 @@ def crash_run(
     verify(sent, found)
 
 
-def test_a_store_that_stops_is_waited_for(each_broker: Broker, own_store: EmbeddedStore, unique: str) -> None:
-    """A store killed in the middle and back some seconds later costs nothing but time."""
+def test_a_store_that_hangs_is_waited_for(each_broker: Broker, own_store: EmbeddedStore, unique: str) -> None:
+    """A store that stops answering for longer than a request waits costs nothing; the worker goes on by itself."""
+    hang(each_broker, own_store, unique, seconds=7)
+
+
+@pytest.mark.soak
+def test_a_store_that_hangs_for_twenty_seconds(
+    each_broker: Broker, own_store: EmbeddedStore, unique: str
+) -> None:
+    """The same for twenty seconds."""
+    hang(each_broker, own_store, unique, seconds=20)
+
+
+def hang(broker: Broker, server: EmbeddedStore, prefix: str, seconds: float) -> None:
+    """Stop the store's process in the middle, and let it go on later; the worker must be the same all along."""
+    settings = settings_for(broker.bootstrap, server.url, prefix)
+    create_topics(settings)
+    store = Store(server.url, prefix)
+    sent = asyncio.run(produce(settings, 3_000, 0.01, SEED))
+    with workers(settings, embedded=broker.fetch_wait_ms is not None) as made:
+        worker = made.start()
+        wait_for("a third of the records done", lambda: done(store) >= 1_000, 60)
+        assert server.pid
+        os.kill(server.pid, signal.SIGSTOP)
+        until = time.monotonic() + seconds
+        later = asyncio.run(produce(settings, 500, 0.01, SEED + 1, prefix="later"))
+        time.sleep(max(0.0, until - time.monotonic()))
+        os.kill(server.pid, signal.SIGCONT)
+        total = sent.total + later.total
+        wait_for("all records done", lambda: done(store) >= total, 120)
+        sent.ids |= later.ids
+        sent.poison |= later.poison
+        verify(sent, account(settings, store, sent))
+        assert worker.poll() is None
+
+
+def test_a_store_that_dies_is_waited_for(each_broker: Broker, own_store: EmbeddedStore, unique: str) -> None:
+    """A store killed in the middle may lose its last second; the worker starts afresh from where it stands."""
     settings = settings_for(each_broker.bootstrap, own_store.url, unique)
     create_topics(settings)
     store = Store(own_store.url, unique)
@@ -84,12 +122,8 @@ def test_a_store_that_stops_is_waited_for(each_broker: Broker, own_store: Embedd
         made.start()
         wait_for("a third of the records done", lambda: done(store) >= 1_000, 60)
         own_store.kill()
-        later = asyncio.run(produce(settings, 500, 0.01, SEED + 1, prefix="later"))
         own_store.start()
-        total = sent.total + later.total
-        wait_for("all records done", lambda: done(store) >= total, 120, made.revive)
-        sent.ids |= later.ids
-        sent.poison |= later.poison
+        wait_for("all records done", lambda: done(store) >= sent.total, 120, made.revive)
         verify(sent, account(settings, store, sent))
 
 
@@ -103,16 +137,17 @@ def test_a_killed_broker_is_waited_for(
     store = Store(own_store.url, unique)
     sent = asyncio.run(produce(settings, 3_000, 0.01, SEED))
     with workers(settings, embedded=False) as made:
-        made.start()
+        worker = made.start()
         wait_for("a third of the records done", lambda: done(store) >= 1_000, 60)
         kafka_server.kill()
         kafka_server.resume()
         later = asyncio.run(produce(settings, 500, 0.01, SEED + 1, prefix="later"))
         total = sent.total + later.total
-        wait_for("all records done", lambda: done(store) >= total, 120, made.revive)
+        wait_for("all records done", lambda: done(store) >= total, 120)
         sent.ids |= later.ids
         sent.poison |= later.poison
         verify(sent, account(settings, store, sent))
+        assert worker.poll() is None
 
 
 def test_a_topic_made_again_is_read_from_its_start(

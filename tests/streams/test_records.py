@@ -197,12 +197,6 @@ def test_bounds_are_inclusive(raw: bytes) -> None:
     assert decode(News, raw, NOW).source == "wire"
 
 
-def test_id_of_malformed_record() -> None:
-    """The id is read from a record that fails for another reason, and is empty where there is none."""
-    assert records.id_of(news(title=1)) == "n-1"
-    assert [records.id_of(raw) for raw in (b"", b"\xff", b"[]", news(id=7), news()[:-9])] == [""] * 5
-
-
 def test_times() -> None:
     """Milliseconds are rounded down, before 1970 as well."""
     assert records.milliseconds(records.as_time(1.9996)) == 1999
