@@ -12,6 +12,29 @@ from typing import Any
 import click
 
 Command = Callable[..., Any]
+SETTINGS = (
+    *(
+        "kafka",
+        "redis",
+        "prefix",
+        "bundles",
+        "engine",
+        "partitions",
+        "replication",
+        "dedupe_hours",
+        "story_hours",
+    ),
+    *(
+        "gazetteer",
+        "threads",
+        "metrics_port",
+        "metrics_host",
+        "broker_memory_mb",
+        "store_memory_mb",
+        "run_dir",
+    ),
+    "log_level",
+)
 
 
 def _room(target: str) -> Callable[..., Any]:
@@ -275,12 +298,33 @@ def doctor(as_json: bool) -> None:
     _print(_room("streams.launch.doctor:examine")(_settings(joined=False)), as_json)
 
 
+def _note_setting(ctx: click.Context, option: click.Parameter, value: Any) -> None:
+    """A setting given as a flag: it goes where all settings come from, the environment of this process."""
+    if value is not None and not ctx.resilient_parsing:
+        os.environ[f"TAPEWATCH_{str(option.name).removeprefix('setting_').upper()}"] = str(value)
+
+
+def _add_settings(command: click.Command) -> None:
+    """Let every command take every setting as a flag of the same name; `tapewatch --help` lists them once."""
+    for name in SETTINGS:
+        flag = [f"setting_{name}", f"--{name.replace('_', '-')}"]
+        text = f"The setting TAPEWATCH_{name.upper()}, for this command or any below."
+        hidden = command is not main
+        option = click.Option(flag, expose_value=False, callback=_note_setting, hidden=hidden, help=text)
+        command.params.append(option)
+    if isinstance(command, click.Group):
+        for below in command.commands.values():
+            _add_settings(below)
+
+
 def _print(rows: list[dict[str, Any]], as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(rows, ensure_ascii=False))
     else:
         click.echo(_room("streams.launch.tables:table")(rows))
 
+
+_add_settings(main)
 
 if __name__ == "__main__":
     main()

@@ -106,3 +106,10 @@ def test_each_field_has_a_help_text_and_stands_in_the_readme(item: Field[Any]) -
     assert any(
         f"`{variable(item.name)}`" in line and item.metadata["help"] in line for line in readme.splitlines()
     )
+
+
+def test_every_setting_is_a_flag_of_every_command() -> None:
+    """The front door offers each field of the settings as a flag, and no other."""
+    from tapewatch import SETTINGS
+
+    assert list(SETTINGS) == [field.name for field in fields(Settings)]
