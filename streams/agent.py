@@ -75,7 +75,6 @@ class Agent:
         self._scoring = ThreadPoolExecutor(1, thread_name_prefix="score")
         self._storing = ThreadPoolExecutor(1, thread_name_prefix="store")
         self._lives: dict[str, str] = {}
-        self._previous: dict[TP, int] = {}
         self._tail: asyncio.Task[None] | None = None
         self._slots = asyncio.Semaphore(IN_FLIGHT)
         self._draining = asyncio.Lock()
@@ -106,11 +105,8 @@ class Agent:
             marks[topic] = await self._patiently(partial(self._store.marks, topic, life))
         starts = {}
         for tp, offset in committed.items():
-            self._previous.pop(tp, None)
             mark = marks[tp.topic].get(tp.partition)
             starts[tp] = 0 if mark is None or offset is None else min(offset, mark + 1)
-            if mark is not None:
-                self._previous[tp] = starts[tp] - 1  # so that a store that loses its state is noticed at once
         return starts
 
     async def handle(self, runs: Sequence[Run]) -> None:
@@ -181,13 +177,12 @@ class Agent:
     def _items(self, runs: Sequence[Run]) -> list[Item]:
         items = []
         for run in runs:
-            tp = TP(run.topic, run.partition)
             life = self._lives[run.topic]
+            previous = run.after - 1  # not the last that we took: a run between may never have come to us
             for record in run.records:
-                item = Item(run.topic, life, run.partition, record.offset, record.key, record.value or b"")
-                item.previous = self._previous.get(tp)
-                self._previous[tp] = record.offset
-                items.append(item)
+                raw = record.value or b""
+                items.append(Item(run.topic, life, run.partition, record.offset, record.key, raw, previous))
+                previous = record.offset
         return items
 
     async def _finish(

@@ -113,7 +113,7 @@ class Item:
     offset: int
     key: bytes | None
     raw: bytes
-    previous: int | None = None  # the offset before it in this owner's reading
+    previous: int | None = None  # all offsets up to this one were read before it
     record: Any = None
     prepared: Prepared | None = None
     dead: Dead | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple, Protocol
 
 
@@ -24,7 +24,7 @@ class Run:
     Runs may be acknowledged in any order; nothing beyond an unacknowledged run is committed.
     """
 
-    __slots__ = ("_on_ack", "acknowledged", "partition", "records", "topic")
+    __slots__ = ("_on_ack", "acknowledged", "after", "partition", "records", "stale", "topic")
 
     def __init__(
         self, topic: str, partition: int, records: Sequence[FetchedRecord], on_ack: Callable[[], Any]
@@ -32,6 +32,8 @@ class Run:
         self.topic = topic
         self.partition = partition
         self.records = records
+        self.after = records[0].offset  # where reading stood: all of the partition below it went out before
+        self.stale = False  # it will be read again: not to be handled any more
         self.acknowledged = False
         self._on_ack = on_ack
 
@@ -69,17 +71,27 @@ class Progress:
         """Note that a run goes out. One that starts below the last means that the log began anew."""
         first = run.records[0].offset
         if first < self._next:
-            self._delivered.clear()
-            self.position, self.committed = first, None
+            self._drop()
+            self.position, self.committed, self._next = first, None, first
+        run.after = self._next
         self._delivered.append(run)
         self._next = run.end
 
     def rewind(self) -> int:
         """Forget what was delivered and is not done; returns where to read on."""
         self.committable()
-        self._delivered.clear()
+        self._drop()
         self._next = self.position
         return self.position
+
+    def give_up(self, handled: Collection[Run]) -> None:
+        """The partition goes: what is not in the handler's hands by now never comes there."""
+        for run in self._delivered:
+            run.stale = run not in handled
+
+    def _drop(self) -> None:
+        self.give_up(())
+        self._delivered.clear()
 
     def committable(self) -> int | None:
         """The offset to commit, None where it is committed already."""
@@ -101,6 +113,8 @@ class Inbox:
         """Wait for room, then add the run. A run that is larger than the inbox goes in alone."""
         while self._runs and self._records + len(run.records) > self._max_records:
             await self._wait()
+        if run.stale:  # it became so while it waited
+            return
         self._runs.append(run)
         self._records += len(run.records)
         self._changed.set()

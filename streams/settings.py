@@ -43,7 +43,9 @@ class Settings:
     gazetteer: str = _setting(
         "", f"further gazetteer files (CSV: symbol,name,aliases), split by '{os.pathsep}'"
     )
-    threads: int = _setting(0, "inference threads of a worker; 0: all cores (`up` divides them among its workers)")
+    threads: int = _setting(
+        0, "inference threads of a worker; 0: all cores (`up` divides them among its workers)"
+    )
     metrics_port: int = _setting(0, "port of a worker's /metrics on loopback; 0: a free one")
     metrics_host: str = _setting("127.0.0.1", "address that /metrics listens on")
     broker_memory_mb: int = _setting(1024, "`up` pauses its sources when the embedded broker holds this much")

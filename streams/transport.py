@@ -331,7 +331,9 @@ class Consumer(driver.Consumer):
         return True
 
     async def settle(self, seconds: float) -> None:
-        """Give the handler time to acknowledge what it has in its hands."""
+        """Give the handler time to acknowledge what it has in its hands; it gets no more."""
+        for progress in self.progress.values():
+            progress.give_up(self.handled)
         self.transport.inbox.clear()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
@@ -364,7 +366,7 @@ class Consumer(driver.Consumer):
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
         """Partitions that we did not hold until now will be placed anew."""
         for tp in self.progress.keys() - (assigned & self._held):
-            del self.progress[tp]
+            self.progress.pop(tp).rewind()
         self._held = set(assigned)
         if self.transport.on_assigned is not None:
             await self.transport.on_assigned(assigned)

@@ -165,6 +165,40 @@ def test_no_batch_overtakes_one_that_failed(act: Callable[..., Agent]) -> None:
     assert isinstance(act(scenario).failure, LostPlace)
 
 
+def test_a_run_whose_predecessor_never_came_is_refused(act: Callable[..., Agent]) -> None:
+    """When a run before it was delivered and never handled, taking it would skip records for good."""
+
+    async def scenario(agent: Agent, world: World, run: Callable[..., Run]) -> None:
+        await agent.handle([run(0, "a", "b")])
+        await agent.finish_batches()
+        later = run(4, "e")
+        later.after = 4  # 2 and 3 went out before it
+        taking = asyncio.create_task(agent.handle([later]))
+        await asyncio.wait_for(agent.run(), 10)
+        taking.cancel()
+        assert world.events == ["publish", "ack 0"]
+
+    assert isinstance(act(scenario).failure, LostPlace)
+
+
+def test_a_store_emptied_before_the_first_record_is_noticed(act: Callable[..., Agent]) -> None:
+    """A worker that starts at the end of the log of a store that is then emptied starts afresh at its first record."""
+
+    async def scenario(agent: Agent, world: World, run: Callable[..., Run]) -> None:
+        await agent.handle([run(0, *"abcdef")])
+        await agent.finish_batches()
+        [topic] = agent._guard.kinds
+        assert await agent.start_offsets({TP(topic, 0): 6}) == {TP(topic, 0): 6}
+        agent._store.client.flushdb()
+        taking = asyncio.create_task(agent.handle([run(6, "g")]))
+        await asyncio.wait_for(agent.run(), 10)
+        taking.cancel()
+
+    agent = act(scenario)
+    assert isinstance(agent.failure, LostPlace)
+    assert agent._store.outcomes("counting") == {}
+
+
 def test_reading_starts_where_broker_and_store_both_stand(act: Callable[..., Agent]) -> None:
     """From the commit, or from the mark when that is behind it, or from the start when the store knows nothing."""
 

@@ -111,3 +111,39 @@ def test_the_inbox_joins_what_waits_and_holds_back_the_rest() -> None:
 async def _fill(inbox: Inbox, runs: list[Run]) -> None:
     for run in runs:
         await inbox.put(run)
+
+
+def test_a_run_says_how_far_reading_had_come_before_it() -> None:
+    """Its `after` is the end of the run delivered before it, whether or not that was ever handled, gaps or not."""
+    progress = Progress(Place(3, None))
+    first, second = run_of(3, 4), run_of(9, 10)
+    progress.deliver(first)
+    progress.deliver(second)
+    assert (first.after, second.after) == (3, 5)
+    progress.rewind()
+    again = run_of(9, 10)
+    progress.deliver(again)
+    assert again.after == 3
+
+
+def test_what_will_be_read_again_never_reaches_the_handler() -> None:
+    """A run that waited for room while its partition went away, or was rewound, is not put into the inbox."""
+
+    async def scenario() -> None:
+        progress, inbox = Progress(Place(0, None)), Inbox(2)
+        handled, waiting, third = run_of(0, 1), run_of(2, 3), run_of(4, 5)
+        for one in (handled, waiting, third):
+            progress.deliver(one)
+        await inbox.put(waiting)
+        late = asyncio.create_task(inbox.put(third))
+        await asyncio.sleep(0)
+        progress.give_up({handled})
+        inbox.clear()
+        await late
+        fresh = run_of(6)
+        progress.deliver(fresh)
+        await inbox.put(fresh)
+        assert await inbox.take() == [fresh]
+        assert (handled.stale, waiting.stale, third.stale) == (False, True, True)
+
+    asyncio.run(scenario())
