@@ -12,6 +12,7 @@ import io
 import os
 import platform
 import tempfile
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -64,7 +65,8 @@ def graph_of(model: Classifier, *, half: bool = False) -> onnx.ModelProto:
     ids = torch.ones(2, 7, dtype=torch.int64)
     rows = torch.export.Dim("n", min=1, max=1024)
     length = torch.export.Dim("length", min=2, max=model.shape.positions)
-    with contextlib.redirect_stdout(io.StringIO()):  # the exporter reports its steps there
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's talk of its own inside
         program = torch.onnx.export(
             model,
             (ids, torch.ones_like(ids)),

@@ -23,7 +23,6 @@ CORPORA = {
     "sentfin": "SEntFiN 1.0 (Sinha, Kedas, Kumar, Malo 2022), MIT; test = ids with SHA-256 mod 10 = 0",
 }
 LEAST = 30  # examples in each part of a user's own data
-RUNS = 2
 
 
 class TrainingError(Exception):
@@ -64,7 +63,6 @@ def train_news(
     mapping: Mapping[str, str] | None = None,
     period: Period | None = None,
     base: Path | None = None,
-    runs: int = RUNS,
     threads: int | None = None,
     activate: bool = False,
 ) -> Path:
@@ -88,9 +86,8 @@ def train_news(
 
     from models import tuning_run  # torch is loaded once the data was found good
 
-    bundle = tuning_run.make(
-        splits, corpora, base or base_folder(), folder, runs, threads or os.cpu_count() or 1
-    )
+    found = base or base_folder()
+    bundle = tuning_run.make(splits, corpora, found, folder, threads or os.cpu_count() or 1)
     if activate and folder.parent == BUNDLES / "news":
         activate_bundle(BUNDLES, "news", folder.name)
     _say(f"{bundle.folder}: {dict(sorted(bundle.manifest.figures.items()))}")
@@ -127,7 +124,7 @@ def user_splits(files: Sequence[Path | str], mapping: Mapping[str, str], period:
                 continue
             tolerance.accept()
             if inside:
-                part = {0: "test", 1: "validation"}.get(remainder(title), "train")
+                part = {0: "test", 1: "validation"}.get(remainder(title, 10), "train")
                 parts[part].append(Example(f"{path}:{row.line}", str(path), title, target))
         tolerance.judge()
     for part, examples in parts.items():

@@ -27,12 +27,15 @@ from models.figures import macro_f1
 from models.splits import Example
 from streams.headlines.text import normalise
 
+MASK_TOKEN = 103  # in BERT's vocabularies
+FIRST_WORD = 999  # below stand special and unused tokens
+
 
 @dataclass(frozen=True)
 class Recipe:
     """The settings of one fine-tuning run; the defaults made the committed bundle."""
 
-    epochs: int = 5
+    epochs: int = 6
     batch: int = 32
     rate: float = 1e-4  # of the topmost layer
     head_rate: float = 1e-3
@@ -44,6 +47,7 @@ class Recipe:
     agreement: float = 1.0  # weight of R-Drop's divergence; 0 saves the second pass
     averaging: float = 0.998  # of the moving average of the weights
     dropout: float = 0.1
+    masking: float = 0.0  # share of the tokens that are hidden behind [MASK], in each pass others
     clip: float = 1.0  # of the gradient's norm
 
 
@@ -137,7 +141,7 @@ def _loss(model: Classifier, train: Corpus, rows: list[int], recipe: Recipe) -> 
     wanted = train.targets[rows] * (1 - recipe.label_smoothing) + recipe.label_smoothing / classes
     passes = 2 if recipe.agreement else 1
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = model(ids.repeat(passes, 1), mask.repeat(passes, 1))
+        found = model(_masked(ids.repeat(passes, 1), recipe.masking), mask.repeat(passes, 1))
     logs = functional.log_softmax(found, dim=-1).chunk(passes)
     loss = sum((-(wanted * log).sum(-1).mean() for log in logs), torch.zeros(())) / passes
     if passes == 2:
@@ -145,6 +149,14 @@ def _loss(model: Classifier, train: Corpus, rows: list[int], recipe: Recipe) -> 
         back = functional.kl_div(logs[1], logs[0], log_target=True, reduction="batchmean")
         loss = loss + recipe.agreement * (there + back) / 2
     return loss
+
+
+def _masked(ids: Tensor, share: float) -> Tensor:
+    """`ids` with some of the words behind [MASK]; special tokens stay."""
+    if not share:
+        return ids
+    hidden = (torch.rand(ids.shape) < share) & (ids >= FIRST_WORD)
+    return ids.masked_fill(hidden, MASK_TOKEN)
 
 
 def _batches(corpus: Corpus, size: int, chance: random.Random) -> Iterator[list[int]]:

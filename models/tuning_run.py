@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -14,19 +15,26 @@ from models.splits import LABELS, Splits
 from models.train import BASE_NAME, base_folder
 from models.tuning import Corpus, Recipe, fine_tune, soup
 
+RECIPES = (Recipe(), Recipe(masking=0.1))  # one run each, with seeds 0, 1, ...
+
 
 def make(
-    splits: Splits, corpora: dict[str, str], base: Path, folder: Path, runs: int, threads: int
+    splits: Splits,
+    corpora: dict[str, str],
+    base: Path,
+    folder: Path,
+    threads: int,
+    recipes: Sequence[Recipe] = RECIPES,
 ) -> Bundle:
-    """Fine-tune `runs` times with seeds 0, 1, ... and publish the average as `folder`."""
+    """Fine-tune once for each recipe and publish the average as `folder`."""
     torch.set_num_threads(threads)
-    recipe = Recipe()
     tokenizer = base / "tokenizer.json"
     tokenise = wordpieces(tokenizer.read_bytes(), MAX_TOKENS)
     train, validation = Corpus(splits.train, tokenise), Corpus(splits.validation, tokenise)
-    tuned = [run(base, train, validation, recipe, seed) for seed in range(runs)]
+    tuned = [run(base, train, validation, recipe, seed) for seed, recipe in enumerate(recipes)]
     name = BASE_NAME if base == base_folder() else str(base.name)
-    origin = Origin("news", folder.name, name, f"{recipe}, {runs} runs averaged", corpora)
+    told = "; ".join(f"run {seed}: {recipe}" for seed, recipe in enumerate(recipes))
+    origin = Origin("news", folder.name, name, f"{told}; the runs averaged where validation gains", corpora)
     return write_bundle(soup(tuned, validation), tokenizer, splits, origin, folder)
 
 
