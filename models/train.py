@@ -124,7 +124,7 @@ def user_splits(files: Sequence[Path | str], mapping: Mapping[str, str], period:
                 continue
             tolerance.accept()
             if inside:
-                part = {0: "test", 1: "validation"}.get(remainder(title, 10), "train")
+                part = {0: "test", 1: "validation"}.get(remainder(title), "train")
                 parts[part].append(Example(f"{path}:{row.line}", str(path), title, target))
         tolerance.judge()
     for part, examples in parts.items():
