@@ -91,10 +91,8 @@ class Publisher:
             self._report(problem)
             await asyncio.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
-            if not getattr(
-                problem, "retriable", False
-            ):  # fenced, out of sequence, closed: a new one may go on
-                await self._close(producer)
+            if not getattr(problem, "retriable", False) or _has_died(producer):
+                await self._close(producer)  # fenced, out of sequence, closed: a new one may go on
         if reason is not None:
             raise Unsendable(refused, reason)
 
@@ -179,6 +177,12 @@ class Publisher:
         elif problem is None and self._reported:
             log.info("publishing to %s again", self._bootstrap)
         self._reported = problem is not None
+
+
+def _has_died(producer: AIOKafkaProducer) -> bool:
+    """Whether a task has ended without which the producer waits forever."""
+    tasks = (producer.client._sync_task, producer._sender.sender_task)
+    return any(task is not None and task.done() for task in tasks)
 
 
 @contextlib.contextmanager

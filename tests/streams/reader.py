@@ -44,7 +44,9 @@ class Config:
     delay: float = 0.0  # seconds of work on each list of runs
     starts: dict[str, int] | None = None  # partition -> where to start
     flow_stops: int = 0  # how often the flow is stopped and resumed
-    fault: str = ""  # "handler": an exception leaves it; "member", "fetcher": the consumer's task ends
+    fault: str = (
+        ""  # "handler": an exception leaves it; "member", "fetcher", "metadata": the consumer's task ends
+    )
 
 
 class Child:
@@ -231,11 +233,12 @@ def _beside(config: Config, app: faust.App, path: Path) -> Callable[[], Any]:
         owner, name = {
             "member": (consumer._coordinator, "_coordination_task"),
             "fetcher": (consumer._fetcher, "_fetch_task"),
+            "metadata": (consumer._client, "_sync_task"),
         }[config.fault]
         getattr(owner, name).get_loop().call_soon_threadsafe(getattr(owner, name).cancel)
         await asyncio.Event().wait()
 
-    return end_a_task if config.fault in ("member", "fetcher") else stop_the_flow
+    return end_a_task if config.fault in ("member", "fetcher", "metadata") else stop_the_flow
 
 
 def main() -> int:

@@ -200,7 +200,7 @@ def test_sigterm_commits_what_is_done(start: Callable[..., Child]) -> None:
     assert commit_of(child) == len(processed(child.notes))
 
 
-@pytest.mark.parametrize("fault", ["handler", "member", "fetcher"])
+@pytest.mark.parametrize("fault", ["handler", "member", "fetcher", "metadata"])
 def test_whatever_dies_ends_the_worker(start: Callable[..., Child], fault: str) -> None:
     """An exception of the handler, or the silent end of one of the consumer's own tasks, ends the process with 1."""
     child = start(fault=fault)

@@ -1,4 +1,4 @@
-"""The floor: aiokafka's `getmany` in a loop, committing each second, on uvloop as ours."""
+"""The floor: aiokafka's `getmany` in a loop, committing each second, on uvloop."""
 
 from __future__ import annotations
 
