@@ -1,4 +1,4 @@
-"""Stock Faust: an agent that gets each record as raw bytes; Faust acknowledges and commits; on uvloop, which helps it."""
+"""Stock Faust: an agent that gets raw bytes; Faust acknowledges and commits; on uvloop, which helps it."""
 
 from __future__ import annotations
 
