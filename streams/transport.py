@@ -228,7 +228,8 @@ class Consumer(driver.Consumer):
         for key, batch in (records or {}).items():
             tp = ensure_TP(key)
             current = stops == self._stops and generation == self.app.consumer_generation_id
-            if self.should_stop or self._misplaced or not current or tp not in (active or ()):
+            ours = tp in (active or ()) and tp in self.progress
+            if self.should_stop or self._misplaced or not (current and ours):
                 self._misplaced = True
                 return
             yield tp, self._deliver(tp, batch)
@@ -365,7 +366,11 @@ class Consumer(driver.Consumer):
             await self.transport.on_revoked(revoked)
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
-        """Partitions that we did not hold until now will be placed anew."""
+        """Partitions that we did not hold until now will be placed anew; nothing is delivered before.
+
+        (After an empty assignment Faust does not stop the flow, and would read before it has a place.)
+        """
+        self.stop_flow()
         for tp in self.progress.keys() - (assigned & self._held):
             self.progress.pop(tp).rewind()
         self._held = set(assigned)
