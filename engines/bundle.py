@@ -72,6 +72,14 @@ class Manifest(msgspec.Struct, frozen=True):
     tools: dict[str, str]
     parity: dict[str, Parity]
     figures: dict[str, float]
+    parts: dict[
+        _PlainName, dict[str, Artefact]
+    ] = {}  # of a model of several graphs: part -> engine -> artefact
+
+    def artefacts(self) -> Iterator[Artefact]:
+        """Every graph of the bundle, the only one or those of its parts."""
+        for engines in (self.engines, *self.parts.values()):
+            yield from engines.values()
 
 
 @dataclass(frozen=True)
@@ -115,7 +123,7 @@ def open_bundle(folder: Path) -> Bundle:
         raise BundleError(f"{path}: not a manifest: {error}") from None
     if manifest.format != FORMAT:
         raise BundleError(f"{path}: format {manifest.format}, this program reads format {FORMAT}")
-    needed = {name for engine in manifest.engines.values() for name in (engine.file, *engine.data)}
+    needed = {name for artefact in manifest.artefacts() for name in (artefact.file, *artefact.data)}
     if unknown := needed - set(manifest.files):
         raise BundleError(f"{path}: no hash for {', '.join(sorted(unknown))}")
     bundle = Bundle(folder, manifest)
