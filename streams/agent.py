@@ -1,8 +1,9 @@
 """The agent: one guarded pipeline on Kafka, in its own process.
 
 What waits in all partitions becomes one batch. It goes through the guard in executor threads, is published,
-and only then acknowledged, in order. While a batch is committed and published the next is scored already. A
-crash anywhere between leads to a redelivery, which changes nothing and publishes again.
+and only then acknowledged, in order. While a batch is committed and published the next is scored already; a small
+one, with nothing before it under way, is scored where it is committed, which saves it a change of threads. A crash
+anywhere between leads to a redelivery, which changes nothing and publishes again.
 
 Two checks tie the batch to the world: the topic must still live the life that the marks belong to (asked after the
 batch was fetched and before its effects), and the store must stand where this owner's reading does.
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import logging
 import os
@@ -20,7 +22,7 @@ import socket
 import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any, TypeVar
 
@@ -38,11 +40,14 @@ from streams.transport import TP, Intake
 log = logging.getLogger("tapewatch.agent")
 
 IN_FLIGHT = 2  # batches that are committed or published while the next is scored
+SMALL = 16  # records of a batch that is scored and committed in one go, about 50 ms of a small model
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0  # seconds between two tries on a store that is away
 HEARTBEAT = 1.0
 HEARTBEAT_KEPT = 15  # seconds
 OUTBOX_AT_ONCE = 500
 FINISH_WITHIN = 2.0  # seconds
+COLLECT_EVERY = 10.0  # seconds between two full garbage collections, at a moment without a batch
+COLLECT_AFTER = 60.0  # seconds after which such a moment is not waited for any more
 
 T = TypeVar("T")
 
@@ -74,6 +79,8 @@ class Agent:
         self._clock = clock
         self._scoring = ThreadPoolExecutor(1, thread_name_prefix="score")
         self._storing = ThreadPoolExecutor(1, thread_name_prefix="store")
+        self._beating = ThreadPoolExecutor(1, thread_name_prefix="beat")
+        self._stopping = False
         self._lives: dict[str, str] = {}
         self._tail: asyncio.Task[None] | None = None
         self._slots = asyncio.Semaphore(IN_FLIGHT)
@@ -84,6 +91,7 @@ class Agent:
         self._failed = asyncio.Event()
         self._done, self._rate, self._batch_ms = 0, 0.0, 0.0
         self._started = clock()
+        self._collected = clock()
 
     def bind(self, intake: Intake) -> None:
         """The transport's side: tells assignments and lives."""
@@ -138,21 +146,25 @@ class Agent:
         confirmed.add_done_callback(
             lambda task: task.cancelled() or task.exception()
         )  # `_finish` may end before
-        now = self._clock()
-        await self._patiently(partial(self._guard.prepare, items, now), self._scoring)
-        self._metrics.stage(self.name, "score", time.perf_counter() - began)
-        self._tail = asyncio.create_task(self._finish(items, runs, confirmed, self._tail, now, began))
+        now, outs = self._clock(), None
+        if len(items) <= SMALL and (self._tail is None or self._tail.done()):
+            outs = await self._patiently(self._at_once(items, confirmed, now, began))
+        else:
+            await self._patiently(partial(self._guard.prepare, items, now), self._scoring)
+            self._metrics.stage(self.name, "score", time.perf_counter() - began)
+        self._tail = asyncio.create_task(self._finish(items, runs, confirmed, self._tail, now, began, outs))
         self._tail.add_done_callback(_seen)  # `_fail` has noted it
 
     async def _tick(self) -> None:
         owned = self._owned()
         try:
             now = self._clock()
+            await self._in(self._beating, partial(self._send_beat, self._beat(now), now))
             await self._in(self._storing, partial(self._pipeline.tick, self._store, owned, now))
             await self._drain({partition for found in owned.values() for partition in found})
-            await self._in(self._storing, self._beat)
         except Unavailable as error:
             self._note_away(error)
+        self._collect_garbage(self._clock())
 
     async def finish_batches(self) -> None:
         """Wait a moment for the batches under way; what is not acknowledged by then comes again."""
@@ -161,14 +173,22 @@ class Agent:
             self._tail.cancel()
 
     async def finish(self) -> None:
-        """The end: batches under way, executors, publisher."""
+        """The end: batches under way, publisher. No new work begins; `close` waits for the old."""
         await self.finish_batches()
-        self._scoring.shutdown(wait=False, cancel_futures=True)
-        self._storing.shutdown(wait=False, cancel_futures=True)
+        self._stopping = True
+        for executor in (self._scoring, self._storing, self._beating):
+            executor.shutdown(wait=False, cancel_futures=True)
         await self._publisher.stop()
 
+    def close(self) -> None:
+        """After `finish` and the event loop: wait for what a thread has in hand, then close pipeline and store."""
+        for executor in (self._scoring, self._storing, self._beating):
+            executor.shutdown(wait=True, cancel_futures=True)
+        self._pipeline.close()
+        self._store.close()
+
     def _fail(self, error: Exception) -> None:
-        if self.failure is None:
+        if self.failure is None and not self._stopping:
             self.failure = error
             self._failed.set()
 
@@ -193,20 +213,21 @@ class Agent:
         before: asyncio.Task[None] | None,
         now: float,
         began: float,
+        outs: list[Out] | None,
     ) -> None:
+        """What follows on scoring; `outs` are given where the batch is committed already."""
         try:
             if before is not None:
                 await before
             await confirmed
-            stored = time.perf_counter()
-            await self._patiently(partial(self._guard.commit, items, now), self._storing)
+            if outs is None:
+                outs = await self._patiently(partial(self._commit, items, now))
             published = time.perf_counter()
-            await self._publish(self._guard.outputs(items, now))
+            await self._publish(outs)
             await self._drain({run.partition for run in runs})
             for run in runs:
                 run.ack()
             ended = time.perf_counter()
-            self._metrics.stage(self.name, "store", published - stored)
             self._metrics.stage(self.name, "publish", ended - published)
             self._done += len(items)
             self._batch_ms = (ended - began) * 1000
@@ -215,6 +236,31 @@ class Agent:
             raise  # so that no later batch overtakes this one
         finally:
             self._slots.release()
+
+    def _commit(self, items: list[Item], now: float) -> list[Out]:
+        """Effects, and what is to be published (dead letters take long to make: not on the event loop)."""
+        began = time.perf_counter()
+        self._guard.commit(items, now)
+        self._metrics.stage(self.name, "store", time.perf_counter() - began)
+        return self._guard.outputs(items, now)
+
+    def _at_once(
+        self, items: list[Item], confirmed: asyncio.Task[None], now: float, began: float
+    ) -> Callable[[], list[Out]]:
+        """Score and commit in one go; done again when the store was away, what is scored stays so."""
+        gate = _as_future(confirmed)
+        scored = False
+
+        def work() -> list[Out]:
+            nonlocal scored
+            if not scored:
+                self._guard.prepare(items, now)
+                self._metrics.stage(self.name, "score", time.perf_counter() - began)
+                scored = True
+            gate.result()
+            return self._commit(items, now)
+
+        return work
 
     async def _publish(self, outs: Sequence[Out]) -> None:
         """Publish; a dead letter that the broker finds too large is cut until it fits, its headers kept."""
@@ -309,13 +355,20 @@ class Agent:
             owned[tp.topic].append(tp.partition)
         return dict(owned)
 
-    def _beat(self) -> None:
-        now = self._clock()
+    def _collect_garbage(self, now: float) -> None:
+        """A full collection holds every thread up: let it come when no batch is under way."""
+        idle = self._tail is None or self._tail.done()
+        if now - self._collected >= (COLLECT_EVERY if idle else COLLECT_AFTER):
+            gc.collect()
+            self._collected = now
+
+    def _beat(self, now: float) -> dict[str, Any]:
+        """This worker's state, as the dashboard and `doctor` show it."""
         self._rate = 0.7 * self._rate + 0.3 * self._done / HEARTBEAT
         self._done = 0
         lag = self._intake.lag() if self._intake else {}
         self._metrics.lag(self.name, lag)
-        beat = {
+        return {
             "pipeline": self.name,
             "host": socket.gethostname(),
             "pid": os.getpid(),
@@ -331,6 +384,8 @@ class Agent:
             "metrics": self._metrics.address,
             "sources": list(PIPELINES[self.name].sources),
         }
+
+    def _send_beat(self, beat: Mapping[str, Any], now: float) -> None:
         key = self._store.keys.worker(self.name, f"{socket.gethostname()}-{os.getpid()}")
         pipe, known = self._store.client.pipeline(transaction=False), self._store.keys.workers()
         pipe.set(key, json.dumps(beat), ex=HEARTBEAT_KEPT)
@@ -344,6 +399,22 @@ def _seen(task: asyncio.Task[None]) -> None:
     """Take note of a task's exception, so that asyncio does not report it as lost."""
     if not task.cancelled():
         task.exception()
+
+
+def _as_future(task: asyncio.Task[None]) -> Future[None]:
+    """A task's end as another thread can wait for it."""
+    future: Future[None] = Future()
+
+    def end(done: asyncio.Task[None]) -> None:
+        if done.cancelled():
+            future.cancel()
+        elif (error := done.exception()) is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(None)
+
+    task.add_done_callback(end)
+    return future
 
 
 def _can_be_cut(out: Out) -> bool:

@@ -6,6 +6,7 @@ records failed or what it needs cannot be opened, 1 otherwise.
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -32,6 +33,11 @@ log = logging.getLogger("tapewatch.worker")
 
 MAX_RECORDS = 512  # records that are handed to the guard at once
 EMBEDDED_FETCH_WAIT = 10  # ms; Tansu holds a fetch half that long, records or not
+COLLECT_YOUNG = (
+    10_000,
+    20,
+    1_000_000,
+)  # objects more, young collections, middle ones: until the next older one
 WAIT_FOR_TOPICS = 1.0  # seconds between two looks
 
 
@@ -75,11 +81,10 @@ def run_one(settings: Settings, name: str) -> int:
     app.on_before_shutdown.connect(finish, weak=False)
     if not _wait_for_topics(settings, sources):
         return 0
+    _spare_garbage_collections()
     ended = transport.run(app, agent.run)
-    status = _status(agent.failure, ended)
-    pipeline.close()
-    store.close()
-    return status
+    agent.close()
+    return _status(agent.failure, ended)
 
 
 def run_many(settings: Settings, names: Sequence[str]) -> None:
@@ -99,6 +104,13 @@ def run_many(settings: Settings, names: Sequence[str]) -> None:
                 raise AllDown(f"{', '.join(names)}: cannot run; the reason stands above")
     finally:
         supervisor.stop()
+
+
+def _spare_garbage_collections() -> None:
+    """What has been loaded stays for good; and no full collection starts by itself: `Agent` picks the moments."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*COLLECT_YOUNG)
 
 
 def _is_embedded() -> bool:
