@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import json
 import logging
 import os
@@ -46,8 +45,6 @@ HEARTBEAT = 1.0
 HEARTBEAT_KEPT = 15  # seconds
 OUTBOX_AT_ONCE = 500
 FINISH_WITHIN = 2.0  # seconds
-COLLECT_EVERY = 10.0  # seconds between two full garbage collections, at a moment without a batch
-COLLECT_AFTER = 60.0  # seconds after which such a moment is not waited for any more
 
 T = TypeVar("T")
 
@@ -91,7 +88,6 @@ class Agent:
         self._failed = asyncio.Event()
         self._done, self._rate, self._batch_ms = 0, 0.0, 0.0
         self._started = clock()
-        self._collected = clock()
 
     def bind(self, intake: Intake) -> None:
         """The transport's side: tells assignments and lives."""
@@ -164,7 +160,6 @@ class Agent:
             await self._drain({partition for found in owned.values() for partition in found})
         except Unavailable as error:
             self._note_away(error)
-        self._collect_garbage(self._clock())
 
     async def finish_batches(self) -> None:
         """Wait a moment for the batches under way; what is not acknowledged by then comes again."""
@@ -354,13 +349,6 @@ class Agent:
         for tp in self._intake.assigned() if self._intake else ():
             owned[tp.topic].append(tp.partition)
         return dict(owned)
-
-    def _collect_garbage(self, now: float) -> None:
-        """A full collection holds every thread up: let it come when no batch is under way."""
-        idle = self._tail is None or self._tail.done()
-        if now - self._collected >= (COLLECT_EVERY if idle else COLLECT_AFTER):
-            gc.collect()
-            self._collected = now
 
     def _beat(self, now: float) -> dict[str, Any]:
         """This worker's state, as the dashboard and `doctor` show it."""

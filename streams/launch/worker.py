@@ -6,7 +6,6 @@ records failed or what it needs cannot be opened, 1 otherwise.
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
 import signal
@@ -81,7 +80,6 @@ def run_one(settings: Settings, name: str) -> int:
     app.on_before_shutdown.connect(finish, weak=False)
     if not _wait_for_topics(settings, sources):
         return 0
-    _spare_garbage_collections()
     ended = transport.run(app, agent.run)
     agent.close()
     return _status(agent.failure, ended)
@@ -104,13 +102,6 @@ def run_many(settings: Settings, names: Sequence[str]) -> None:
                 raise AllDown(f"{', '.join(names)}: cannot run; the reason stands above")
     finally:
         supervisor.stop()
-
-
-def _spare_garbage_collections() -> None:
-    """What has been loaded stays for good; and no full collection starts by itself: `Agent` picks the moments."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*COLLECT_YOUNG)
 
 
 def _is_embedded() -> bool:
