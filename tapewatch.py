@@ -116,7 +116,7 @@ def main() -> None:
     """Real-time signals for finance: Kafka in, fine-tuned models, alerts and a live dashboard out.
 
     Without TAPEWATCH_KAFKA and TAPEWATCH_REDIS, `up` starts a broker and a store of its own, and every other command
-    joins the `up` that runs on this machine.
+    joins the `up` that runs on this machine. Every setting is an environment variable, and a flag of every command.
     """
 
 
@@ -259,7 +259,7 @@ def models() -> None:
 @JSON
 def models_list(as_json: bool) -> None:
     """The bundles that this machine has."""
-    _print(_room("streams.launch.commands:bundles")(_settings(joined=False)), as_json)
+    _print(_room("streams.launch.commands:bundles")(_settings(joined=False), brief=not as_json), as_json)
 
 
 @models.command("train")
@@ -298,6 +298,16 @@ def doctor(as_json: bool) -> None:
     _print(_room("streams.launch.doctor:examine")(_settings(joined=False)), as_json)
 
 
+class Setting(click.Option):
+    """A setting as a flag; what it means is read from the settings when somebody asks."""
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """The line of `--help`."""
+        name = str(self.name).removeprefix("setting_")
+        self.help = f"TAPEWATCH_{name.upper()}: {_room('streams.settings:meaning')(name)}"
+        return super().get_help_record(ctx)
+
+
 def _note_setting(ctx: click.Context, option: click.Parameter, value: Any) -> None:
     """A setting given as a flag: it goes where all settings come from, the environment of this process."""
     if value is not None and not ctx.resilient_parsing:
@@ -308,10 +318,10 @@ def _add_settings(command: click.Command) -> None:
     """Let every command take every setting as a flag of the same name; `tapewatch --help` lists them once."""
     for name in SETTINGS:
         flag = [f"setting_{name}", f"--{name.replace('_', '-')}"]
-        text = f"The setting TAPEWATCH_{name.upper()}, for this command or any below."
         hidden = command is not main
-        option = click.Option(flag, expose_value=False, callback=_note_setting, hidden=hidden, help=text)
-        command.params.append(option)
+        command.params.append(
+            Setting(flag, expose_value=False, callback=_note_setting, hidden=hidden, metavar="VALUE")
+        )
     if isinstance(command, click.Group):
         for below in command.commands.values():
             _add_settings(below)

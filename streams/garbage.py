@@ -1,7 +1,8 @@
-"""Full garbage collections by the clock, between batches: one in mid-batch holds every thread up for as long as it takes.
+"""Full garbage collections by the clock, between batches.
 
-CPython starts one by the count of objects made, and a consumer makes objects by the hundred thousand: of the time of a worker that
-only decodes, two fifths went into looking again at what had been loaded once and stays for good.
+CPython starts one by the count of objects made, which holds every thread up in mid-batch. A consumer makes objects by
+the hundred thousand: of the time of a worker that only decodes, two fifths went into looking again at what had been
+loaded once and stays for good.
 """
 
 from __future__ import annotations

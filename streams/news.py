@@ -141,7 +141,9 @@ class NewsPipeline:
         ]
         names = [MARKET, *(_name(entity) for entity in towards)]
         effect = {
-            "story": _for_lua(stories.prepare(record.id, title, [entity.symbol for entity in entities])),
+            "story": _for_lua(
+                stories.prepare(records.short(record.id), title, [entity.symbol for entity in entities])
+            ),
             "ts": records.milliseconds(record.ts),
             "feed": _feed_line(record, title, sentiment, towards, now),
             "names": names,
@@ -157,16 +159,16 @@ def _name(entity: EntitySentiment) -> str:
 def _signal(record: News, reading: Reading, entity: EntitySentiment) -> Signal:
     """Value: the probability of positive less that of negative, -1 to 1; the baseline is indifference."""
     negative, _, positive = reading.sentiment.p
-    name = _name(entity)
+    name, source = _name(entity), records.short(record.id)
     return Signal(
-        id=f"{record.id}:sentiment:{name}",
+        id=f"{source}:sentiment:{name}",
         ts=record.ts,
         kind="sentiment",
         entity=name,
         value=round(positive - negative, 4),
         baseline=0.0,
         severity="warning" if entity.label == "negative" else "info",
-        evidence=[record.id],
+        evidence=[source],
     )
 
 
@@ -179,7 +181,7 @@ def _feed_line(
 ) -> str:
     """A feed's JSON object up to its last brace: the store adds the story."""
     line = {
-        "id": record.id,
+        "id": records.short(record.id),
         "ts": record.ts,
         "title": title,
         "source": record.source,

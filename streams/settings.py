@@ -78,6 +78,12 @@ def variable(name: str) -> str:
     return "TAPEWATCH_" + name.upper()
 
 
+def meaning(name: str) -> str:
+    """The help text of a field."""
+    [text] = [item.metadata["help"] for item in fields(Settings) if item.name == name]
+    return str(text)
+
+
 def read_settings(environ: Mapping[str, str] | None = None, **flags: Any) -> Settings:
     """Settings from the environment, overridden by flags that are not None.
 

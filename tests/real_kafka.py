@@ -5,12 +5,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import json
 import os
 import shutil
 import socket
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from streams.launch.embedded import free_port
 
@@ -75,6 +79,43 @@ class RealKafka:
             stdout=subprocess.DEVNULL,
             start_new_session=True,  # a Ctrl-C at the terminal is for the test run, which then wipes
         )
+
+
+class SharedKafka:
+    """One broker for all processes of a test run: the first that needs it starts it, the last that leaves wipes it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._users = folder / "kafka-users.json"
+
+    def __enter__(self) -> str:
+        """The bootstrap server."""
+        with self._state() as state:
+            if not state["users"]:
+                kafka = RealKafka(self._folder).start()
+                state["bootstrap"] = kafka.bootstrap
+            state["users"].append(os.getpid())
+            return str(state["bootstrap"])
+
+    def __exit__(self, *exc: object) -> None:
+        with self._state() as state:
+            state["users"].remove(os.getpid())
+            if not state["users"]:
+                RealKafka(self._folder).wipe()
+
+    @contextlib.contextmanager
+    def _state(self) -> Iterator[dict[str, Any]]:
+        """Who uses it, for one process at a time; those that died are taken off."""
+        with self._users.open("a+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            file.seek(0)
+            state = json.loads(file.read() or '{"users": []}')
+            state["users"] = [pid for pid in state["users"] if Path(f"/proc/{pid}").exists()]
+            try:
+                yield state
+            finally:
+                file.truncate(0)
+                file.write(json.dumps(state))
 
 
 def _free_pair() -> int:

@@ -53,9 +53,16 @@ def alerts(settings: Settings, state: str | None) -> list[dict[str, Any]]:
     return found
 
 
-def bundles(settings: Settings) -> list[dict[str, Any]]:
-    """The bundles in the folder of the settings."""
-    return [dict(as_builtins(listed)) for listed in list_bundles(settings.bundles)]
+def bundles(settings: Settings, brief: bool = False) -> list[dict[str, Any]]:
+    """The bundles in the folder of the settings; `brief`: what fits a line of a terminal."""
+    rows = [dict(as_builtins(listed)) for listed in list_bundles(settings.bundles)]
+    if not brief:
+        return rows
+    return [
+        {name: row[name] for name in ("task", "version", "active", "engines")}
+        | {"MB": row["bytes"] / 1e6, "problem": row["problem"] or None}
+        for row in rows
+    ]
 
 
 def _time(option: str, text: str) -> int:

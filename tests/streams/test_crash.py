@@ -129,18 +129,18 @@ def test_a_store_that_dies_is_waited_for(each_broker: Broker, own_store: Embedde
 
 @pytest.mark.kafka
 def test_a_killed_broker_is_waited_for(
-    kafka_server: RealKafka, own_store: EmbeddedStore, unique: str
+    kafka_to_crash: RealKafka, own_store: EmbeddedStore, unique: str
 ) -> None:
     """The real broker, killed and resumed in the middle, costs nothing but time."""
-    settings = settings_for(kafka_server.bootstrap, own_store.url, unique)
+    settings = settings_for(kafka_to_crash.bootstrap, own_store.url, unique)
     create_topics(settings)
     store = Store(own_store.url, unique)
     sent = asyncio.run(produce(settings, 3_000, 0.01, SEED))
     with workers(settings, embedded=False) as made:
         worker = made.start()
         wait_for("a third of the records done", lambda: done(store) >= 1_000, 60)
-        kafka_server.kill()
-        kafka_server.resume()
+        kafka_to_crash.kill()
+        kafka_to_crash.resume()
         later = asyncio.run(produce(settings, 500, 0.01, SEED + 1, prefix="later"))
         total = sent.total + later.total
         wait_for("all records done", lambda: done(store) >= total, 120)

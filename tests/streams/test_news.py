@@ -13,7 +13,7 @@ import pytest
 from engines.text import open_classifier
 from streams.guard import Guard, Item, Out
 from streams.news import NewsPipeline
-from streams.records import News, NewsScored, Signal, decode
+from streams.records import News, NewsScored, Signal, decode, short
 from streams.settings import Settings
 from streams.state.store import Store
 from streams.windows.trend import trend
@@ -179,6 +179,21 @@ def test_ids_that_need_escaping_keep_the_feed_readable(desk: Desk) -> None:
     found = [json.loads(line) for line in feed]
     assert {line["id"] for line in found} == set(ids)
     assert {line["story"] for line in found} == set(ids)
+
+
+def test_an_id_may_fill_the_record(desk: Desk) -> None:
+    """The scored record has the whole of a long id; what others know of it is short, and signals are good records."""
+    ids = ["x" * 200_000, "x" * 200_000 + "y"]
+    out = desk.take([row(identity, "$QZZ shares plunge on fraud charges") for identity in ids])
+    scored = [decode(NewsScored, made.value, NOW) for made in out if made.topic.endswith("scored")]
+    assert [record.id for record in scored] == ids
+    assert scored[1].duplicate_of == scored[0].story == short(ids[0])
+    [signal] = [decode(Signal, made.value, NOW) for made in out if made.topic.endswith("signals")]
+    assert signal.evidence == [short(ids[0])]
+    assert max(len(made.key or b"") + len(made.value) for made in out) < 500_000
+    feed: list[bytes] = desk.store.client.zrange(desk.store.keys.feed("market"), 0, -1)  # type: ignore[assignment]
+    assert {json.loads(line)["id"] for line in feed} == {short(identity) for identity in ids}
+    assert max(len(line) for line in feed) < 2_000
 
 
 def test_feeds_and_the_list_of_entities_are_bounded(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
