@@ -8,6 +8,7 @@ import numpy as np
 import onnxruntime  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
+from engines.backends import Graph
 from engines.engine import Arrays, EngineError, Limits
 
 MAX_ROWS = 64
@@ -15,6 +16,12 @@ MAX_ROWS = 64
 
 # ONNX's names of the element types that graphs take
 _TYPES = {"tensor(int64)": np.int64, "tensor(int32)": np.int32, "tensor(float)": np.float32}
+
+
+def open_graph(graph: Graph) -> OnnxCpu:
+    """The backend of the table: a graph with all its weights in one file."""
+    content = graph.read(graph.artefact.file)
+    return OnnxCpu(content, graph.artefact.precision, graph.columns, graph.threads)
 
 
 class OnnxCpu:
