@@ -57,6 +57,12 @@ BACKENDS: dict[str, Backend] = {
         (("tensorrt", "tensorrt_rtx"), ("cuda",)),
         "pip install '.[gpu]' on a machine with an NVIDIA GPU",
     ),
+    "onnxruntime-cuda": Backend(
+        ("tensorrt",),
+        "engines.onnx_cuda:open_graph",
+        (("onnxruntime",),),
+        "pip install onnxruntime-gpu in the place of onnxruntime",
+    ),
     "torch": Backend(
         ("tensorrt", "onnxruntime"),
         "engines.torch_reference:open_graph",

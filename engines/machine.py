@@ -54,8 +54,9 @@ def measured(able: Sequence[str], part: str = "") -> list[Measured]:
     """
     kind = processor()
     order: list[Measured] = []
-    if "tensorrt" in able and has_gpu() and not part:
-        order.append(Measured("tensorrt", "an NVIDIA GPU is here (its speed was never measured by us)"))
+    for name in ("tensorrt", "onnxruntime-cuda"):
+        if name in able and has_gpu() and not part:
+            order.append(Measured(name, "an NVIDIA GPU is here (its speed was never measured by us)"))
     if part:
         found = {"onnxruntime": 1.0}
         why = "for trees and small sequence models"
