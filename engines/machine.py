@@ -17,7 +17,7 @@ CPUINFO = Path("/proc/cpuinfo")
 NVIDIA = Path("/proc/driver/nvidia/version")  # there where the kernel has NVIDIA's driver
 
 # kind of processor -> engine -> speed relative to onnxruntime in the same run
-SPEEDS: dict[str, dict[str, float]] = {}
+SPEEDS: dict[str, dict[str, float]] = {"x86-64 avx2": {"openvino": 0.46}}
 
 
 class Measured(NamedTuple):
