@@ -144,25 +144,26 @@ def open_serving(
     Raises EngineError or BundleError.
     """
 
-    def checked(opened: TextClassifier) -> TextClassifier:
-        if opened.labels == labels:
-            return opened
-        opened.close()
-        raise EngineError(f"{opened.model} has the labels {opened.labels}, not {labels}")
-
     if engine == "tiny":
-        return serve_always(checked(open_classifier(bundles, task, engine)))
+        return serve_always(open_classifier(bundles, task, engine), labels)
     return HotSwap(
-        lambda folder: checked(from_bundle(open_bundle(folder), engine, threads)),
+        lambda folder: _checked(from_bundle(open_bundle(folder), engine, threads), labels),
         lambda: active_version(bundles, task),
         gives_way=threads == 1,
     )
 
 
-def serve_always(classifier: TextClassifier) -> HotSwap[TextClassifier]:
-    """A classifier that no other takes over from."""
+def serve_always(classifier: TextClassifier, labels: tuple[str, ...]) -> HotSwap[TextClassifier]:
+    """A classifier that no other takes over from; raises EngineError where its columns are not `labels`."""
     version = Version(Path(), 0)
-    return HotSwap(lambda _: classifier, lambda: version)
+    return HotSwap(lambda _: _checked(classifier, labels), lambda: version)
+
+
+def _checked(opened: TextClassifier, labels: tuple[str, ...]) -> TextClassifier:
+    if opened.labels == labels:
+        return opened
+    opened.close()
+    raise EngineError(f"{opened.model} has the labels {opened.labels}, not {labels}")
 
 
 def from_bundle(bundle: Bundle, engine: str = "auto", threads: int = 1) -> TextClassifier:
