@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from importlib.util import find_spec
@@ -18,6 +19,10 @@ from engines.engine import Engine, EngineError
 from engines.machine import Measured, measured
 
 log = logging.getLogger("tapewatch.engines")
+
+FALLBACKS: Counter[tuple[str, str]] = (
+    Counter()
+)  # (engine preferred, engine taken) of this process, for the metrics
 
 
 class Graph(NamedTuple):
@@ -120,6 +125,7 @@ def open_chosen(
             refused[found.engine] = str(error)
             log.warning("auto falls back from %s: %s", found.engine, error)
             continue
+        FALLBACKS.update((name, found.engine) for name in refused)
         return opened, Choice("auto", found.engine, found.why, refused)
     told = "; ".join(refused.values()) or "none of its graphs is for an engine that is installed"
     raise EngineError(f"no engine runs {_model(bundle, part)}: {told}")

@@ -10,10 +10,7 @@ from numpy.typing import NDArray
 
 from engines.backends import Graph
 from engines.engine import Arrays, EngineError, Limits
-from engines.ports import Port, checked, made_up, shape
-
-MAX_ROWS = 64
-WARM = ((1, 16), (8, 32))  # rows and columns of the warm-up's batches
+from engines.ports import MAX_ROWS, WARM, Port, checked, first_line, made_up, shape
 
 # ONNX's names of the element types that graphs take
 _TYPES = {"tensor(int64)": np.int64, "tensor(int32)": np.int32, "tensor(float)": np.float32}
@@ -89,8 +86,3 @@ class OnnxCpu:
 
     def close(self) -> None:
         self._session = None
-
-
-def first_line(error: Exception) -> str:
-    """The first line of a runtime's message, which may be pages long."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]

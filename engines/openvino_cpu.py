@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 
 from engines.backends import Graph
 from engines.engine import Arrays, EngineError, Limits
-from engines.onnx_cpu import MAX_ROWS, WARM, first_line
-from engines.ports import Port, checked, made_up
+from engines.ports import MAX_ROWS, WARM, Port, checked, first_line, made_up
 
 
 def open_graph(graph: Graph) -> OpenVino:

@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 from engines.engine import Arrays, EngineError
 
+MAX_ROWS = 64  # rows of a batch that a backend takes
+WARM = ((1, 16), (8, 32))  # rows and columns of the warm-up's batches
+
 
 class Port(NamedTuple):
     """One input: its element type, and its axes with 0 for those that a caller is free to choose."""
@@ -51,3 +54,8 @@ def made_up(ports: Mapping[str, Port], rows: int, columns: int) -> dict[str, NDA
 def shape(axes: Sequence[object]) -> tuple[int, ...]:
     """Axes as a runtime names them, 0 for those that are no positive number."""
     return tuple(axis if isinstance(axis, int) and axis > 0 else 0 for axis in axes)
+
+
+def first_line(error: Exception) -> str:
+    """The first line of a runtime's message, which may be pages long."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from engines.engine import EngineError
-from engines.onnx_cpu import MAX_ROWS
+from engines.ports import MAX_ROWS
 
 LIBRARIES = ("tensorrt", "tensorrt_rtx")  # the same API; the second builds without a GPU
 USUAL_ROWS = 8  # for which kernels are chosen
@@ -50,12 +50,12 @@ def build_plan(
     graph: bytes,
     wanted: Sequence[Profile],
     data: Mapping[str, bytes] | None = None,
-    architecture: int | None = None,
+    architectures: Sequence[int] = (),
 ) -> bytes:
     """The serialised engine of an ONNX graph with the profiles wanted.
 
-    `architecture` (80, 86, 89, ...) is the compute capability to build for where no GPU is, with TensorRT-RTX; without
-    it the plan is for the GPU that is here. `data` are the files of weights that the graph names. Raises EngineError
+    `architectures` (80, 86, 89, ...) are the compute capabilities to build for where no GPU is, with TensorRT-RTX; without
+    them the plan is for the GPU that is here. `data` are the files of weights that the graph names. Raises EngineError
     with TensorRT's first complaint.
     """
     logger = _logger(trt)
@@ -66,12 +66,13 @@ def build_plan(
     config = builder.create_builder_config()
     for profile in wanted:
         _add(builder, network, config, profile)
-    if architecture is not None:
-        config.num_compute_capabilities = 1
+    if architectures:
+        config.num_compute_capabilities = len(architectures)
+    for i, architecture in enumerate(architectures):
         capability = getattr(trt.ComputeCapability, f"SM{architecture}", None)
         if capability is None:
             raise EngineError(f"TensorRT {trt.__version__} builds nothing for SM {architecture}")
-        config.set_compute_capability(capability, 0)
+        config.set_compute_capability(capability, i)
     logger.errors.clear()
     plan = builder.build_serialized_network(network, config)
     if plan is None:

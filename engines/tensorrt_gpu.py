@@ -20,9 +20,8 @@ from numpy.typing import NDArray
 
 from engines.backends import Graph
 from engines.engine import Arrays, EngineError, Limits
-from engines.onnx_cpu import first_line
 from engines.plans import PlanCache, PlanKey, default_folder
-from engines.ports import Port, checked
+from engines.ports import Port, checked, first_line
 from engines.tensorrt_build import Profile, build_plan, fixed, library, profiles
 
 log = logging.getLogger("tapewatch.engines")

@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 
 from engines.backends import Graph
 from engines.engine import Arrays, EngineError, Limits
-from engines.onnx_cpu import MAX_ROWS, first_line
-from engines.ports import Port, checked, made_up
+from engines.ports import MAX_ROWS, Port, checked, first_line, made_up
 
 _FLOATS = (1, 10, 11, 16)  # ONNX's numbers of float, half, double and bfloat16: all are float32 here
 
