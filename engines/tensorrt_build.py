@@ -55,8 +55,8 @@ def build_plan(
     """The serialised engine of an ONNX graph with the profiles wanted.
 
     `architectures` (80, 86, 89, ...) are the compute capabilities to build for where no GPU is, with TensorRT-RTX;
-    without them the plan is for the GPU that is here. `data` are the files of weights that the graph names. Raises EngineError
-    with TensorRT's first complaint.
+    without them the plan is for the GPU that is here. `data` are the files of weights that the graph names. Raises
+    EngineError with TensorRT's first complaint.
     """
     logger = _logger(trt)
     builder = trt.Builder(logger)

@@ -72,8 +72,8 @@ def build(
     """Build the next version of `task` (or the folder `out`) from the bundle `source` (by default the active one).
 
     `targets` are among cpu and gpu, separated by commas; what is not named is taken over. `files` are labelled
-    headlines for calibration and parity, by default the sets in TAPEWATCH_DATA. Returns the bundle's folder; raises BuildError,
-    BundleError, TrainingError or DataFileError.
+    headlines for calibration and parity, by default the sets in TAPEWATCH_DATA. Returns the bundle's folder;
+    raises BuildError, BundleError, TrainingError or DataFileError.
     """
     wanted = tuple(dict.fromkeys(name.strip() for name in targets.split(",")))
     if unknown := set(wanted) - set(TARGETS):
