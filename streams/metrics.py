@@ -6,6 +6,7 @@
 | tapewatch_stage_seconds{pipeline, stage} | time of a batch in a stage: score, store, publish |
 | tapewatch_lag_records{pipeline, topic, partition} | records not done yet, of the partitions that this worker owns |
 | tapewatch_model_swaps_total{pipeline, outcome} | other versions of the model that were activated: done, or refused |
+| tapewatch_engine_fallbacks_total{pipeline, preferred, taken} | models that `auto` opened on another engine |
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily
 
+from engines.backends import FALLBACKS
 from streams.endpoint import Answer, Endpoint
 from streams.state.store import Store, Unavailable
 
@@ -48,6 +50,7 @@ class Metrics:
             ["pipeline", "outcome"],
             registry=self._registry,
         )
+        self._registry.register(_Fallbacks(pipeline))
         if store is not None:
             self._registry.register(_Outcomes(pipeline, store))
 
@@ -72,6 +75,24 @@ class Metrics:
         """
         self.address = Endpoint(self._registry, posts or {}).serve(host, port)
         return self.address
+
+
+class _Fallbacks:
+    """The count that the engines keep of this process; a Prometheus client is none of their business."""
+
+    def __init__(self, pipeline: str) -> None:
+        self._pipeline = pipeline
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        """One sample for each pair of engines."""
+        family = CounterMetricFamily(
+            "tapewatch_engine_fallbacks",
+            "Models that auto opened on another engine than the one it prefers",
+            labels=["pipeline", "preferred", "taken"],
+        )
+        for (preferred, taken), count in FALLBACKS.items():
+            family.add_metric([self._pipeline, preferred, taken], count)
+        yield family
 
 
 class _Outcomes:
