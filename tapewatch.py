@@ -60,6 +60,7 @@ class Front(click.Group):
     usage = ("SettingsError", "UnknownTopic", "UnknownEntity", "WrongUsage")
     expected = (
         "AllDown",
+        "BuildError",
         "BundleError",
         "DataFileError",
         "EmbeddedError",
@@ -252,14 +253,14 @@ def evaluate(task: str, files: tuple[str, ...], mapping: str, bundle: str | None
 
 @main.group()
 def models() -> None:
-    """Model bundles: list, train."""
+    """Model bundles: list, train, build, activate, rollback."""
 
 
 @models.command("list")
 @JSON
 def models_list(as_json: bool) -> None:
     """The bundles that this machine has."""
-    _print(_room("streams.launch.commands:bundles")(_settings(joined=False), brief=not as_json), as_json)
+    _print(_room("streams.launch.commands:bundles")(_settings(joined=False), as_json), as_json)
 
 
 @models.command("train")
@@ -281,8 +282,48 @@ def models_train(task: str, files: tuple[str, ...], mapping: str, out: str | Non
     _room("models.train:train")(task, files, columns, out, _settings(joined=False))
 
 
+@models.command("build")
+@click.argument("task", type=click.Choice(["news"]))
+@click.option("--targets", default="cpu,gpu", show_default=True, help="What is made anew of: cpu, gpu.")
+@click.option("--from", "source", default=None, metavar="DIR", help="A bundle. [default: the active one]")
+@click.option(
+    "--data",
+    "files",
+    multiple=True,
+    metavar="FILE",
+    help="Labelled headlines for scales and parity. [default: the sets in TAPEWATCH_DATA]",
+)
+@MAP
+@click.option("--out", default=None, metavar="DIR", help="The bundle's folder. [default: the next version]")
+def models_build(
+    task: str, targets: str, source: str | None, files: tuple[str, ...], mapping: str, out: str | None
+) -> None:
+    """A bundle's graphs made anew from its weights, proved against torch, and published. Needs the extra `train`."""
+    columns = _room("streams.launch.rows:parse_mapping")(mapping)
+    build = _room("models.build_bundle:build")
+    click.echo(build(task, targets, source, files, columns, out, _settings(joined=False)))
+
+
+@models.command("activate")
+@click.argument("task")
+@click.argument("version")
+def models_activate(task: str, version: str) -> None:
+    """Let VERSION serve; running workers change over without a gap."""
+    settings = _settings(joined=False)
+    _room("engines.bundle:activate")(settings.bundles, task, version)
+    click.echo(f"{task}/{version} serves")
+
+
+@models.command("rollback")
+@click.argument("task")
+def models_rollback(task: str) -> None:
+    """Let the version serve that served before."""
+    settings = _settings(joined=False)
+    click.echo(f"{task}/{_room('engines.bundle:rollback')(settings.bundles, task)} serves")
+
+
 @main.command()
-@click.argument("name", type=click.Choice(["stream", "news"]))
+@click.argument("name", type=click.Choice(["stream", "news", "engine"]))
 @click.option("--rounds", type=click.IntRange(1, 50), default=5, show_default=True)
 @JSON
 def bench(name: str, rounds: int, as_json: bool) -> None:

@@ -5,6 +5,8 @@
 | tapewatch_records_total{pipeline, outcome} | records by how they ended, from the store: all workers together |
 | tapewatch_stage_seconds{pipeline, stage} | time of a batch in a stage: score, store, publish |
 | tapewatch_lag_records{pipeline, topic, partition} | records not done yet, of the partitions that this worker owns |
+| tapewatch_model_swaps_total{pipeline, outcome} | other versions of the model that were activated: done, or refused |
+| tapewatch_engine_fallbacks_total{pipeline, preferred, taken} | models that `auto` opened on another engine |
 """
 
 from __future__ import annotations
@@ -12,9 +14,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Gauge, Histogram, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily
 
+from engines.backends import FALLBACKS
+from streams.endpoint import Answer, Endpoint
 from streams.state.store import Store, Unavailable
 
 OUTCOMES = ("scored", "filtered", "duplicate", "dead_letter")
@@ -40,6 +44,13 @@ class Metrics:
             ["pipeline", "topic", "partition"],
             registry=self._registry,
         )
+        self._swaps = Counter(
+            "tapewatch_model_swaps_total",
+            "Other versions of the model that were activated",
+            ["pipeline", "outcome"],
+            registry=self._registry,
+        )
+        self._registry.register(_Fallbacks(pipeline))
         if store is not None:
             self._registry.register(_Outcomes(pipeline, store))
 
@@ -53,11 +64,35 @@ class Metrics:
         for tp, behind in lag.items():
             self._lag.labels(pipeline, tp.topic, str(tp.partition)).set(behind)
 
-    def serve(self, host: str, port: int) -> str:
-        """Serve `/metrics`; port 0 takes a free one. Returns the address, raises OSError when the port is taken."""
-        server, _ = start_http_server(port, host, self._registry)
-        self.address = f"{host}:{server.server_address[1]}"
+    def swap(self, pipeline: str, done: bool) -> None:
+        """Note that another version of the model took over, or was refused."""
+        self._swaps.labels(pipeline, "done" if done else "refused").inc()
+
+    def serve(self, host: str, port: int, posts: Mapping[str, Answer] | None = None) -> str:
+        """Serve `/metrics`, and what is POSTed; port 0 takes a free one.
+
+        Returns the address, raises OSError when the port is taken.
+        """
+        self.address = Endpoint(self._registry, posts or {}).serve(host, port)
         return self.address
+
+
+class _Fallbacks:
+    """The count that the engines keep of this process; a Prometheus client is none of their business."""
+
+    def __init__(self, pipeline: str) -> None:
+        self._pipeline = pipeline
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        """One sample for each pair of engines."""
+        family = CounterMetricFamily(
+            "tapewatch_engine_fallbacks",
+            "Models that auto opened on another engine than the one it prefers",
+            labels=["pipeline", "preferred", "taken"],
+        )
+        for (preferred, taken), count in FALLBACKS.items():
+            family.add_metric([self._pipeline, preferred, taken], count)
+        yield family
 
 
 class _Outcomes:

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 ROOT = Path(__file__).resolve().parent.parent
 BUNDLES = ROOT / "models" / "bundles"
 NOWHERE = Path()
-ENGINES = ("auto", "onnxruntime", "openvino", "tensorrt", "torch", "tiny")
+ENGINES = ("auto", "onnxruntime", "openvino", "tensorrt", "onnxruntime-cuda", "torch", "tiny")
 
 
 class SettingsError(ValueError):

@@ -53,16 +53,28 @@ def alerts(settings: Settings, state: str | None) -> list[dict[str, Any]]:
     return found
 
 
-def bundles(settings: Settings, brief: bool = False) -> list[dict[str, Any]]:
-    """The bundles in the folder of the settings; `brief`: what fits a line of a terminal."""
-    rows = [dict(as_builtins(listed)) for listed in list_bundles(settings.bundles)]
-    if not brief:
-        return rows
+def bundles(settings: Settings, whole: bool = True) -> list[dict[str, Any]]:
+    """The bundles in the folder of the settings; without `whole` as a table that fits a terminal of 120 columns."""
+    listed = list(list_bundles(settings.bundles))
+    if whole:
+        return [dict(as_builtins(found)) for found in listed]
     return [
-        {name: row[name] for name in ("task", "version", "active", "engines")}
-        | {"MB": row["bytes"] / 1e6, "problem": row["problem"] or None}
-        for row in rows
+        {
+            "bundle": f"{found.task}/{found.version}",
+            "active": "yes" if found.active else "",
+            "MB": f"{found.bytes / 1e6:.1f}",
+            "graphs": " ".join(found.engines),
+            "macro F1": _scores(found.figures),
+            "problem": found.problem,
+        }
+        for found in listed
     ]
+
+
+def _scores(figures: dict[str, float]) -> str:
+    """Macro F1 of each data set, by the beginning of its name."""
+    named = {name.removesuffix(".macro_f1"): f for name, f in figures.items() if name.endswith(".macro_f1")}
+    return " ".join(f"{name.split('/')[-1][:12]} {value:.3f}" for name, value in named.items())
 
 
 def _time(option: str, text: str) -> int:

@@ -19,6 +19,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from engines.threads import share
 from streams.launch.commands import create_topics
 from streams.launch.embedded import EmbeddedBroker, EmbeddedStore, free_port, port_taken
 from streams.launch.join import Running, announced
@@ -118,7 +119,8 @@ class _Up:
         )  # those of topics that were there stay
 
     def start_worker(self, name: str, number: int, workers: int) -> None:
-        threads = self.settings.threads or max(1, (os.cpu_count() or 1) // workers)
+        inferring = sum(bool(spec.bundle) for spec in PIPELINES.values())
+        threads = self.settings.threads or share(workers * inferring)
         environment = {**self._environment, "TAPEWATCH_THREADS": str(threads), "TAPEWATCH_METRICS_PORT": "0"}
         command = [sys.executable, "-m", "streams.launch.worker", name]
         self.supervisor.add(f"{name}-{number + 1}", command, environment)

@@ -12,12 +12,16 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Protocol, runtime_checkable
 
 from engines.bundle import BundleError
 from engines.engine import EngineError
+from engines.threads import cores, share
 from streams import topics, transport
 from streams.agent import Agent, StartAgain
+from streams.endpoint import Answer
 from streams.guard import TooManyFailures
 from streams.headlines.entities import GazetteerError
 from streams.launch.logs import set_up_logging
@@ -44,21 +48,40 @@ class AllDown(RuntimeError):
     """No pipeline can run, and starting again would not help."""
 
 
+@runtime_checkable
+class Swapping(Protocol):
+    """A pipeline whose model is swapped when another version is activated."""
+
+    def watch(self, noted: Callable[[bool], object]) -> None:
+        """Look for it beside the stream, and tell what came of it."""
+
+
+@runtime_checkable
+class Answering(Protocol):
+    """A pipeline that answers single callers over HTTP."""
+
+    def posts(self) -> dict[str, Answer]:
+        """Path -> answer to a POSTed body."""
+
+
 def run_one(settings: Settings, name: str) -> int:
     """Run one pipeline until SIGTERM or SIGINT; returns the exit status."""
     store = Store(settings.redis, settings.prefix, dedupe_hours=settings.dedupe_hours)
     try:
-        pipeline = open_pipeline(name, settings, store, settings.threads or (os.cpu_count() or 1))
+        pipeline = open_pipeline(name, settings, store, settings.threads or cores())
     except (BundleError, EngineError, GazetteerError) as error:
         log.error("%s", error)
         return STAY_DOWN
     metrics = Metrics(name, store)
+    posts = pipeline.posts() if isinstance(pipeline, Answering) else {}
     try:
-        address = metrics.serve(settings.metrics_host, settings.metrics_port)
+        address = metrics.serve(settings.metrics_host, settings.metrics_port, posts)
     except OSError as error:
         log.error("TAPEWATCH_METRICS_PORT: %s cannot be used: %s", settings.metrics_port, error.strerror)
         return STAY_DOWN
-    log.info("metrics at http://%s/metrics", address)
+    log.info("metrics at http://%s", ", ".join(f"{address}{path}" for path in ("/metrics", *posts)))
+    if isinstance(pipeline, Swapping):
+        pipeline.watch(partial(metrics.swap, name))
     sources = [settings.topic(source) for source in PIPELINES[name].sources]
     embedded = _is_embedded()
     publisher = Publisher(settings.kafka, idempotent=False if embedded else None)
@@ -91,9 +114,12 @@ def run_many(settings: Settings, names: Sequence[str]) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopping.set())
     supervisor = Supervisor()
+    inferring = sum(bool(PIPELINES[name].bundle) for name in names)
+    threads = settings.threads or share(inferring)
     for index, name in enumerate(names):
         port = settings.metrics_port and settings.metrics_port + index
-        environment = {**os.environ, **settings.environment(), "TAPEWATCH_METRICS_PORT": str(port)}
+        own = {"TAPEWATCH_METRICS_PORT": str(port), "TAPEWATCH_THREADS": str(threads)}
+        environment = {**os.environ, **settings.environment(), **own}
         supervisor.add(name, [sys.executable, "-m", "streams.launch.worker", name], environment)
     try:
         while not stopping.wait(0.25):

@@ -62,13 +62,17 @@ def classifier(request: pytest.FixtureRequest) -> Iterator[TextClassifier]:
     opened.close()
 
 
-@given(st.lists(st.integers(0, 200)), st.integers(1, 16))
-def test_every_text_is_in_one_batch(lengths: list[int], rows: int) -> None:
-    """A plan holds each position once, in batches of at most `rows`, and no batch reaches into another's lengths."""
-    batches = plan(lengths, rows)
+@given(st.lists(st.integers(1, 200)), st.integers(1, 16), st.integers(1, 1000))
+def test_every_text_is_in_one_batch(lengths: list[int], rows: int, tokens: int) -> None:
+    """A plan holds each position once, in batches within both bounds, none reaching into another's lengths."""
+    batches = plan(lengths, rows, tokens)
     assert sorted(i for batch in batches for i in batch.tolist()) == list(range(len(lengths)))
     assert all(0 < len(batch) <= rows for batch in batches)
     bounds = [(min(lengths[i] for i in batch), max(lengths[i] for i in batch)) for batch in batches]
+    assert all(
+        len(batch) == 1 or len(batch) * longest <= tokens
+        for batch, (_, longest) in zip(batches, bounds, strict=True)
+    )
     assert all(before[1] <= after[0] for before, after in itertools.pairwise(bounds))
 
 
@@ -168,7 +172,9 @@ def test_a_number_that_is_not_finite_is_no_answer() -> None:
         TextClassifier(engine, numbers, ("a", "b"), "m").probabilities(["1 1"])
 
 
-@pytest.mark.parametrize(("engine", "says"), [("warp", "unknown engine 'warp'"), ("openvino", "no backend")])
+@pytest.mark.parametrize(
+    ("engine", "says"), [("warp", "unknown engine 'warp'"), ("tensorrt", "cannot run here")]
+)
 def test_an_engine_that_cannot_run_is_said_in_one_line(engine: str, says: str) -> None:
     """Unknown and missing engines are EngineErrors of one line."""
     with pytest.raises(EngineError, match=says) as caught:

@@ -6,10 +6,12 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from engines.swap import HotSwap, Version
 from engines.text import open_classifier
 from streams.guard import Guard, Item, Out
 from streams.news import NewsPipeline
@@ -205,3 +207,29 @@ def test_feeds_and_the_list_of_entities_are_bounded(desk: Desk, monkeypatch: pyt
     feed: list[bytes] = client.zrange(keys.feed("market"), 0, -1)  # type: ignore[assignment]
     assert [json.loads(line)["id"] for line in feed] == [f"{i}" for i in range(10, 20)]
     assert client.zcard(keys.entities()) == 5
+
+
+def test_a_record_names_what_scored_it(desk: Desk) -> None:
+    """When another version takes over before publishing, the record names the version that scored it."""
+    classifiers = [open_classifier(desk.settings.bundles, "news", "tiny") for _ in range(2)]
+    for number, classifier in enumerate(classifiers, 1):
+        classifier.model = f"news/{number}"
+    versions = [Version(Path("1"), 1)]
+    models = HotSwap(lambda folder: classifiers[int(folder.name) - 1], lambda: versions[-1])
+    desk.pipeline._models = models
+    item = Item(
+        desk.topic,
+        "life",
+        0,
+        0,
+        b"k",
+        json.dumps({"source": "wire", **row("1", "Shares slump")}).encode(),
+        None,
+    )
+    desk.guard.prepare([item], NOW)
+    versions.append(Version(Path("2"), 2))
+    assert models.refresh()
+    assert desk.pipeline.model == "news/2"
+    desk.guard.commit([item], NOW)
+    scored = next(out for out in desk.guard.outputs([item], NOW) if out.topic.endswith("scored"))
+    assert json.loads(scored.value)["model"] == "news/1"
