@@ -28,24 +28,23 @@ class Country(NamedTuple):
 
     code: str
     currency: str
-    per_dollar: float  # units of the currency for one US dollar, fixed: the simulator knows no market
     offset: float  # hours ahead of UTC, no summer time
     share: float
 
 
 COUNTRIES = (
-    Country("US", "USD", 1.0, -6.0, 0.28),
-    Country("GB", "GBP", 0.79, 0.0, 0.14),
-    Country("DE", "EUR", 0.92, 1.0, 0.14),
-    Country("FR", "EUR", 0.92, 1.0, 0.10),
-    Country("ES", "EUR", 0.92, 1.0, 0.06),
-    Country("IN", "INR", 84.0, 5.5, 0.08),
-    Country("BR", "BRL", 5.4, -3.0, 0.06),
-    Country("SG", "SGD", 1.34, 8.0, 0.05),
-    Country("AU", "AUD", 1.52, 10.0, 0.04),
-    Country("PL", "PLN", 3.95, 1.0, 0.03),
-    Country("TR", "TRY", 34.0, 3.0, 0.01),
-    Country("ZA", "ZAR", 18.0, 2.0, 0.01),
+    Country("US", "USD", -6.0, 0.28),
+    Country("GB", "GBP", 0.0, 0.14),
+    Country("DE", "EUR", 1.0, 0.14),
+    Country("FR", "EUR", 1.0, 0.10),
+    Country("ES", "EUR", 1.0, 0.06),
+    Country("IN", "INR", 5.5, 0.08),
+    Country("BR", "BRL", -3.0, 0.06),
+    Country("SG", "SGD", 8.0, 0.05),
+    Country("AU", "AUD", 10.0, 0.04),
+    Country("PL", "PLN", 1.0, 0.03),
+    Country("TR", "TRY", 3.0, 0.01),
+    Country("ZA", "ZAR", 2.0, 0.01),
 )
 
 

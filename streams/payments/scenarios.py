@@ -4,7 +4,7 @@ compromised  two in five payments at one terminal are manipulated, for 2 to 8 da
 stolen       a thief uses a card for up to two days: new places, 2.5 to 7 times the usual amounts; a quarter
 testing      a bot tries 15 to 45 cards at one online terminal within minutes, cents to three dollars, and empties one
              card in four within two hours; a fifth
-takeover     within an hour or so several accounts pay from one country that is not theirs, at night where they live;
+takeover     within ten to forty minutes several accounts pay from one country that is not theirs, at their night;
              a fifth
 large        one payment of 8 to 25 times the account's usual amount, at any terminal in reach; a tenth
 """
@@ -131,7 +131,7 @@ def _takeover(rng: np.random.Generator, world: World, day: int) -> _Made:
     night = float(rng.uniform(0.5, 4.5)) - float(np.median(offsets))  # UTC hour: night for most of them
     start = day * DAY + int((night % 24) * HOUR)
     account = np.repeat(victims, rng.integers(2, 7, len(victims)))
-    at = start + (rng.random(len(account)) * rng.uniform(0.6, 1.6) * HOUR).astype(np.int64)
+    at = start + (rng.random(len(account)) * rng.uniform(0.15, 0.7) * HOUR).astype(np.int64)
     there = np.flatnonzero(world.terminals.country == country)
     amount = _usual(rng, world, account) * rng.uniform(1.5, 5.0, len(account))
     return at, account, pick(rng, world.terminals, there, len(account)), amount

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streams.payments import population
+from streams.payments.money import RATES
 from streams.payments.population import CHANNELS, COUNTRIES, Floats, Ints, Scale, pick
 from streams.payments.scenarios import (
     DAY,
@@ -89,7 +90,7 @@ class Simulator:
         at, account, terminal = at[order], account[order], terminal[order]
         amount, scenario = amount[order], scenario[order]
         country = world.terminals.country[terminal]
-        rates = np.array([each.per_dollar for each in COUNTRIES])[country]
+        dollars = np.array([RATES[each.currency] for each in COUNTRIES])[country]
         fraud = scenario > 0
         charged_back, verdict = _labels(rng, at, fraud)
         return Payments(
@@ -98,7 +99,7 @@ class Simulator:
             at=at,
             account=self._cards(account, at),
             terminal=terminal,
-            amount=np.maximum(np.round(amount * rates, 2), 0.01),
+            amount=np.maximum(np.round(amount / dollars, 2), 0.01),
             country=country,
             channel=world.terminals.channel[terminal],
             fraud=fraud,

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from streams import records
+from streams.payments.money import RATES
 from streams.payments.population import COUNTRIES, Scale
 from streams.payments.scenarios import DAY, HOUR, SCENARIOS
 from streams.payments.simulator import NEVER, Payments, Simulator, labels, rows, transactions
@@ -68,8 +69,8 @@ def test_every_scenario_happens_and_fraud_is_about_as_rare_as_asked(fortnight: l
 
 def test_fraud_looks_like_its_scenario(fortnight: list[Payments]) -> None:
     """Tests of cards cost cents, large fraud is large, takeovers come from abroad."""
-    rates = np.array([country.per_dollar for country in COUNTRIES])
-    dollars = column(fortnight, "amount") / rates[column(fortnight, "country")]
+    rates = np.array([RATES[country.currency] for country in COUNTRIES])
+    dollars = column(fortnight, "amount") * rates[column(fortnight, "country")]
     scenario = column(fortnight, "scenario")
     usual = float(np.median(dollars[scenario == 0]))
     assert float(np.median(dollars[scenario == SCENARIOS.index("testing")])) < usual / 5
