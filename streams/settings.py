@@ -43,6 +43,9 @@ class Settings:
     gazetteer: str = _setting(
         "", f"further gazetteer files (CSV: symbol,name,aliases), split by '{os.pathsep}'"
     )
+    rules: str = _setting("", "rulebook of the payments (YAML); empty: the shipped one")
+    costs: str = _setting("", "cost matrix of decisions, review=8,decline=25,...; empty: the defaults")
+    reviews_a_day: float = _setting(0.0, "so many payments a day go to review; 0: by cost alone")
     threads: int = _setting(
         0, "inference threads of a worker; 0: all cores (`up` divides them among its workers)"
     )
@@ -123,6 +126,7 @@ def _check(settings: Settings) -> None:
     need(0 <= settings.replication <= 16, "replication", "is not between 0 and 16")
     need(0 < settings.dedupe_hours <= 168, "dedupe_hours", "is not above 0 and at most 168")
     need(0 < settings.story_hours <= 168, "story_hours", "is not above 0 and at most 168")
+    need(0 <= settings.reviews_a_day <= 1e9, "reviews_a_day", "is not between 0 and a thousand million")
     need(0 <= settings.threads <= 256, "threads", "is not between 0 and 256")
     need(0 <= settings.metrics_port < 65536, "metrics_port", "is not a port")
     need(settings.broker_memory_mb >= 16, "broker_memory_mb", "is below 16")
