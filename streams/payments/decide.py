@@ -87,13 +87,7 @@ class Policy:
         each account within 90 days, `times` event times in ms.
         """
         review, block = self.thresholds(scores, amounts, known, times)
-        found = np.where(scores >= block, BLOCK, np.where(scores >= review, REVIEW, APPROVE))
-        for index, hit in enumerate(hits):
-            if hit.action == "allow":
-                found[index] = APPROVE
-            elif hit.action:
-                found[index] = max(found[index], DECISIONS.index(hit.action))
-        return found
+        return choose(scores, review, block, hits)
 
     def thresholds(
         self, scores: NDArray[Any], amounts: NDArray[Any], known: NDArray[Any], times: NDArray[Any]
@@ -109,6 +103,19 @@ class Policy:
         cold = np.asarray(known) < self.costs.known
         early = cold & np.isfinite(review)
         return np.multiply(review, self.costs.cold, out=review, where=early), np.where(cold, np.inf, block)
+
+
+def choose(
+    scores: NDArray[Any], review: NDArray[Any], block: NDArray[Any], hits: Sequence[Hits]
+) -> NDArray[np.int64]:
+    """The decision on each payment, into DECISIONS: by its thresholds, then by the rules that hit it."""
+    found = np.where(scores >= block, BLOCK, np.where(scores >= review, REVIEW, APPROVE))
+    for index, hit in enumerate(hits):
+        if hit.action == "allow":
+            found[index] = APPROVE
+        elif hit.action:
+            found[index] = max(found[index], DECISIONS.index(hit.action))
+    return found
 
 
 def by_cost(amounts: NDArray[Any], costs: Costs) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -35,7 +35,7 @@ from streams.payments.scenarios import (
 from streams.records import LabelRecord, Transaction, as_time
 
 NEVER = -1  # the time of a label that nobody sends
-FRAUD, HONEST = "fraud", "legitimate"  # labels on the wire
+FRAUD, HONEST = "fraud", "legit"  # labels on the wire
 EXPLORES, LARGE, TRAVELS = 0.06, 0.008, 0.01
 CHARGED_BACK, FOUND, CLEARED = 0.85, 0.30, 0.01
 
@@ -111,9 +111,7 @@ class Simulator:
     def between(self, since: int, until: int) -> Iterator[Payments]:
         """The payments from one time to another (ms, the end excluded), a day at a time."""
         for day in range(since // DAY, (until - 1) // DAY + 1):
-            made = self.day(day)
-            kept = (made.at >= since) & (made.at < until)
-            yield _kept(made, kept)
+            yield part(self.day(day), since, until)
 
     def _honest(self, rng: np.random.Generator, day: int) -> tuple[Ints, Ints, Ints, Floats]:
         world, habits = self._world, self._world.accounts
@@ -159,6 +157,13 @@ class Simulator:
         habits = self._world.accounts
         generation = ((at / DAY + habits.phase[account]) // habits.tenure[account]).astype(np.int64)
         return _names(account * 1000 + generation % 1000)
+
+
+def part(made: Payments, since: int, until: int) -> Payments:
+    """Those of the payments that fall into this time (ms, the end excluded)."""
+    first, last = np.searchsorted(made.at, [since, until]).tolist()
+    columns: list[Any] = [column[first:last] for column in made]
+    return Payments(*columns)
 
 
 def transactions(made: Payments) -> Iterator[Transaction]:
@@ -227,11 +232,6 @@ def rows(made: Payments) -> Iterator[dict[str, Any]]:
             "label": int(fraud),
             "scenario": SCENARIOS[scenario],
         }
-
-
-def _kept(made: Payments, kept: NDArray[np.bool_]) -> Payments:
-    columns: list[Any] = [column[kept] for column in made]
-    return Payments(*columns)
 
 
 def _labels(rng: np.random.Generator, at: Ints, fraud: NDArray[np.bool_]) -> tuple[Ints, Ints]:
