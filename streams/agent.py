@@ -76,6 +76,9 @@ class Agent:
         self._storing = ThreadPoolExecutor(1, thread_name_prefix="store")
         self._lives: dict[str, str] = {}
         self._tail: asyncio.Task[None] | None = None
+        self._decided: asyncio.Event | None = (
+            None  # when the effects and verdicts of the batch before are there
+        )
         self._slots = asyncio.Semaphore(IN_FLIGHT)
         self._draining = asyncio.Lock()
         self._away_since: float | None = None
@@ -141,7 +144,10 @@ class Agent:
         now = self._clock()
         await self._patiently(partial(self._guard.prepare, items, now), self._scoring)
         self._metrics.stage(self.name, "score", time.perf_counter() - began)
-        self._tail = asyncio.create_task(self._finish(items, runs, confirmed, self._tail, now, began))
+        before, self._decided = (self._tail, self._decided), asyncio.Event()
+        self._tail = asyncio.create_task(
+            self._finish(items, runs, confirmed, before, self._decided, now, began)
+        )
         self._tail.add_done_callback(_seen)  # `_fail` has noted it
 
     async def _tick(self) -> None:
@@ -190,23 +196,42 @@ class Agent:
         items: list[Item],
         runs: Sequence[Run],
         confirmed: asyncio.Task[None],
-        before: asyncio.Task[None] | None,
+        before: tuple[asyncio.Task[None] | None, asyncio.Event | None],
+        decided: asyncio.Event,
         now: float,
         began: float,
     ) -> None:
+        """Effects in order, publications in order; while a batch is published the next has its effects."""
+        published_before, decided_before = before
         try:
-            if before is not None:
-                await before
+            if decided_before is not None:
+                await decided_before.wait()
+            self._raise_if_failed()
             await confirmed
             stored = time.perf_counter()
             await self._patiently(partial(self._guard.commit, items, now), self._storing)
+            judging = time.perf_counter()
+            if self._guard.judges:
+                await self._patiently(partial(self._guard.judge, items, now), self._scoring)
             published = time.perf_counter()
-            await self._publish(self._guard.outputs(items, now))
+            decided.set()
+            outs = self._guard.outputs(items, now)
+            if published_before is not None:
+                await published_before
+            if self._guard.judges:
+                await asyncio.gather(
+                    self._publish(outs),
+                    self._patiently(partial(self._guard.keep, items, now), self._storing),
+                )
+            else:
+                await self._publish(outs)
             await self._drain({run.partition for run in runs})
             for run in runs:
                 run.ack()
             ended = time.perf_counter()
-            self._metrics.stage(self.name, "store", published - stored)
+            self._metrics.stage(self.name, "store", judging - stored)
+            if self._guard.judges:
+                self._metrics.stage(self.name, "judge", published - judging)
             self._metrics.stage(self.name, "publish", ended - published)
             self._done += len(items)
             self._batch_ms = (ended - began) * 1000
@@ -214,7 +239,13 @@ class Agent:
             self._fail(error)
             raise  # so that no later batch overtakes this one
         finally:
+            decided.set()
             self._slots.release()
+
+    def _raise_if_failed(self) -> None:
+        """Keep a batch from having effects after the one before it failed."""
+        if self.failure is not None:
+            raise self.failure
 
     async def _publish(self, outs: Sequence[Out]) -> None:
         """Publish; a dead letter that the broker finds too large is cut until it fits, its headers kept."""
@@ -358,4 +389,5 @@ def _cut(out: Out) -> Out:
 
 def _from_outbox(entry: bytes) -> Out:
     found = json.loads(as_text(entry))
-    return Out(found["topic"], found["key"].encode(), found["value"].encode())
+    headers = tuple((name, value.encode()) for name, value in found.get("headers", {}).items())
+    return Out(found["topic"], found["key"].encode(), found["value"].encode(), headers)
