@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import struct
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from typing import NamedTuple
 
 from streams.payments.history import (
@@ -59,6 +59,12 @@ FEATURES: tuple[str, ...] = (
     # Known frauds, behind the delay
     *(f"terminal_{what}_{window}" for window in ("3d", "14d", "28d", "60d") for what in ("frauds", "risk")),
     *(f"account_frauds_{window}" for window in ("7d", "30d", "60d")),
+    # How the judged payments of the terminal end: frauds without an honest payment among them
+    "terminal_since_honest",
+    "terminal_run_count",
+    "terminal_since_run",
+    "terminal_since_usual_run",  # counted from the first of them that was usual for the account that paid
+    "account_since_unusual",  # within 14 days
     # New for this account
     "terminal_since_seen",
     "new_terminal",
@@ -245,6 +251,7 @@ def row(account: AccountHistory, terminal: History, payment: Payment) -> Row:
             r14 = f14 / max(f14, t7 - bisect_right(ttimes, edge_21d, t28, t7), 1)
             r28 = f28 / max(f28, t7 - t35, 1)
             r60 = f60 / max(f60, t7 - t67, 1)
+    honest, first, first_usual, run = terminal.run(time - DELAY, time)
     g7 = g30 = g60 = 0
     if account.fraud_times:
         judged = time - DELAY
@@ -284,6 +291,11 @@ def row(account: AccountHistory, terminal: History, payment: Payment) -> Row:
         (tflagged - tflags[t28]) / (tend - t28) if tend > t28 else 0.0,
         f3, r3, f14, r14, f28, r28, f60, r60,
         g7, g30, g60,
+        min(time - honest, LONGEST) / 1000.0,
+        run,
+        min(time - first, LONGEST) / 1000.0,
+        min(time - first_usual, LONGEST) / 1000.0,
+        (time - times[bisect_left(flags, flagged, a14, end + 1) - 1] if u14 else LONGEST) / 1000.0,
         since_seen,
         new_terminal,
         new_country,

@@ -26,6 +26,8 @@ RETAIN = (
 )  # what is kept: a month more than the longest window, for what is derived per payment and for late ones
 SLACK = RETAIN - LONGEST
 TRIM_EVERY = 64  # payments between two looks whether a quarter of a history has expired
+RUN = 64  # frauds in a row at one terminal that are told apart
+NONE = -(1 << 62)  # a time before all others
 UNUSUAL = 3  # times the usual amount
 SHRINK = 32  # payments over which the usual amount is averaged (exponentially, once there are as many)
 
@@ -91,11 +93,41 @@ class History:
         self.fraud_times.insert(place, time)
         self.fraud_known.insert(place, known)
 
+    def remove_fraud(self, time: int) -> None:
+        """The payment of this time was no fraud after all."""
+        place = bisect_right(self.fraud_times, time) - 1
+        if place >= 0 and self.fraud_times[place] == time:
+            del self.fraud_times[place], self.fraud_known[place]
+
     def frauds(self, after: int, until: int, now: int) -> int:
         """Frauds that happened in (after, until] and were known at `now`."""
         low = bisect_right(self.fraud_times, max(after, self.newest - RETAIN))
         high = bisect_right(self.fraud_times, until)
         return sum(known <= now for known in self.fraud_known[low:high])
+
+    def run(self, until: int, now: int) -> tuple[int, int, int, int]:
+        """How the payments that happened until then end: the last honest one, and the frauds after it.
+
+        Returns (the honest one's time, that of the first fraud after it, that of the first of them which was not
+        unusual, how many frauds); NONE where there is no such payment. Honest is what is not known as a fraud at `now`.
+        At most RUN frauds are looked at: where all of them are frauds the honest one is older than the first.
+        """
+        times, flags = self.times, self.flags
+        at, place = bisect_right(times, until) - 1, bisect_right(self.fraud_times, until) - 1
+        first = usual = NONE
+        count, floor = 0, self.newest - RETAIN
+        while at >= 0 and count < RUN and times[at] > floor:
+            while place >= 0 and (
+                self.fraud_times[place] > times[at] or self.fraud_known[place] > now
+            ):  # its payment has expired or never came, or nobody knows of it yet
+                place -= 1
+            if place < 0 or self.fraud_times[place] != times[at]:
+                return times[at], first, usual, count
+            first, count = times[at], count + 1
+            if flags[at + 1] == flags[at]:
+                usual = times[at]
+            at, place = at - 1, place - 1
+        return NONE, first, usual, count
 
     def peak(self, low: int, high: int, edge: int) -> int:
         """The largest of the payments `low` to `high` (excluded), 0 of none; `low` is the first one after `edge`."""

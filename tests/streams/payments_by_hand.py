@@ -96,6 +96,14 @@ def features(
         found[f"terminal_risk_{window}"] = frauds / max(frauds, len(terminal.within(low, high)), 1)
     for window, days in (("7d", 7), ("30d", 30), ("60d", 60)):
         found[f"account_frauds_{window}"] = account.judged(now - (7 + days) * DAY, now - 7 * DAY, now)
+    found |= _run(terminal, now)
+    flagged = [
+        one
+        for one in account.within(now - 14 * DAY, now)
+        if one["unusual"] and one["time"] > account.newest - 30 * DAY
+    ]
+    newest_flagged = max((one["time"] for one in flagged), default=now - 90 * DAY)
+    found["account_since_unusual"] = (now - newest_flagged) / 1000
     known = [one for one in account.payments if one["time"] > max(now - 90 * DAY, account.newest - KEPT)]
     there_before = [one["time"] for one in known if one["terminal"] == payment["terminal"]]
     found["terminal_since_seen"] = (max(0, now - max(there_before)) if there_before else 90 * DAY) / 1000
@@ -129,3 +137,26 @@ def take(account: Past, terminal: Past, seen: dict[str, Any]) -> None:
     account.usual, account.count = min(2**32 - 1, (usual * (count - 1) + bounded) // count), count
     account.payments.append(seen)
     terminal.payments.append(seen)
+
+
+def _run(terminal: Past, now: int) -> dict[str, float]:
+    """How the judged payments of a terminal end."""
+    known = [time for time, known in terminal.frauds if known <= now]
+    judged = sorted(terminal.within(0, now - 7 * DAY), key=lambda one: one["time"])
+    frauds: list[dict[str, Any]] = []
+    honest = now - 90 * DAY
+    for one in reversed(judged):
+        if one["time"] not in known or len(frauds) == 64:
+            honest = one["time"] if len(frauds) < 64 else honest
+            break
+        known.remove(one["time"])
+        frauds.append(one)
+    usual = [one["time"] for one in frauds if not one["above"]]
+    times = {
+        "since_honest": honest,
+        "since_run": min((one["time"] for one in frauds), default=0),
+        "since_usual_run": min(usual, default=0),
+    }
+    return {"terminal_run_count": len(frauds)} | {
+        f"terminal_{name}": min(now - time, 90 * DAY) / 1000 for name, time in times.items()
+    }
