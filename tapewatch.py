@@ -285,12 +285,14 @@ def models_train(task: str, files: tuple[str, ...], mapping: str, out: str | Non
 
 
 @main.command()
-@click.argument("name", type=click.Choice(["stream", "news"]))
+@click.argument("name", type=click.Choice(["stream", "news", "transactions"]))
 @click.option("--rounds", type=click.IntRange(1, 50), default=5, show_default=True)
+@click.option("--parts", default="", help="Of `transactions`: path,features,exact; all of them by default.")
 @JSON
-def bench(name: str, rounds: int, as_json: bool) -> None:
+def bench(name: str, rounds: int, parts: str, as_json: bool) -> None:
     """Benchmarks, from a checkout: ratios against named baselines in one run."""
-    figures = _room(f"tests.benchmarks.{name}:run")(rounds=rounds)
+    chosen = {"parts": parts.split(",")} if parts else {}
+    figures = _room(f"tests.benchmarks.{name}:run")(rounds=rounds, **chosen)
     _print(figures, as_json)
 
 

@@ -74,7 +74,7 @@ def differences(records: list[dict[str, Any]], items: list[Item]) -> list[tuple[
     ("span", "furthest"), [(20 * DAY, DAY), (190 * DAY, 20 * DAY)], ids=["three weeks", "half a year"]
 )
 def test_features_online_equal_those_offline(tills: Tills, span: int, furthest: int) -> None:
-    """Late, repeated and labelled payments in batches of any size: each row and sequence is the offline one, bit for bit."""
+    """Late, repeated and labelled payments in batches of any size: each row is the offline one, bit for bit."""
     records = stream(5, 1_500, START, span, accounts=12, terminals=9, furthest=furthest, labels=0.1)
     items = items_of(tills, records)
     worker, generator, place = tills.worker(), random.Random(2), 0
