@@ -13,26 +13,28 @@ import click
 
 Command = Callable[..., Any]
 SETTINGS = (
-    *(
-        "kafka",
-        "redis",
-        "prefix",
-        "bundles",
-        "engine",
-        "partitions",
-        "replication",
-        "dedupe_hours",
-        "story_hours",
-    ),
-    *(
-        "gazetteer",
-        "threads",
-        "metrics_port",
-        "metrics_host",
-        "broker_memory_mb",
-        "store_memory_mb",
-        "run_dir",
-    ),
+    "kafka",
+    "redis",
+    "prefix",
+    "bundles",
+    "engine",
+    "partitions",
+    "replication",
+    "dedupe_hours",
+    "story_hours",
+    "gazetteer",
+    "rules",
+    "costs",
+    "reviews_a_day",
+    "currencies",
+    "payments_held",
+    "receipts",
+    "threads",
+    "metrics_port",
+    "metrics_host",
+    "broker_memory_mb",
+    "store_memory_mb",
+    "run_dir",
     "log_level",
 )
 
@@ -57,7 +59,7 @@ def _settings(joined: bool = True, **flags: Any) -> Any:
 class Front(click.Group):
     """Turns the errors that users meet into one line and an exit status: 1 the work failed, 2 wrong usage."""
 
-    usage = ("SettingsError", "UnknownTopic", "UnknownEntity", "WrongUsage")
+    usage = ("SettingsError", "RulebookError", "UnknownTopic", "UnknownEntity", "WrongUsage")
     expected = (
         "AllDown",
         "BuildError",
@@ -127,7 +129,7 @@ def main() -> None:
     "--replay",
     default=None,
     metavar="SAMPLE",
-    help="Sample to replay, or `none`. [default: news on the embedded broker, else none]",
+    help="Sample to replay (news, payments), or `none`. [default: all on the embedded broker, else none]",
 )
 @click.option(
     "--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="Processes a pipeline."
@@ -142,13 +144,14 @@ def up(dashboard: bool, replay: str | None, workers: int, port: int) -> None:
     """Run everything on this machine until Ctrl-C."""
     settings = _settings(joined=False)
     _room("streams.launch.logs:set_up_logging")("up", settings.log_level)
-    sample = replay or ("news" if settings.embedded else "none")
-    known = _room("streams.launch.up:samples")()
-    if sample not in ("none", *known):
+    known = _room("streams.launch.players:samples")()
+    if replay not in (None, "none", *known):
         raise click.BadParameter(
-            f"{sample!r} is none of {', '.join((*known, 'none'))}", param_hint="--replay"
+            f"{replay!r} is none of {', '.join((*known, 'none'))}", param_hint="--replay"
         )
-    _room("streams.launch.up:run")(settings, dashboard=dashboard, replay=sample, workers=workers, port=port)
+    wanted = known if replay is None and settings.embedded else [replay]
+    samples = [name for name in wanted if name in known]
+    _room("streams.launch.up:run")(settings, dashboard=dashboard, replay=samples, workers=workers, port=port)
 
 
 @main.command()
@@ -323,12 +326,14 @@ def models_rollback(task: str) -> None:
 
 
 @main.command()
-@click.argument("name", type=click.Choice(["stream", "news", "engine"]))
+@click.argument("name", type=click.Choice(["stream", "news", "engine", "transactions"]))
 @click.option("--rounds", type=click.IntRange(1, 50), default=5, show_default=True)
+@click.option("--parts", default="", help="Of `transactions`: path,features,exact; all of them by default.")
 @JSON
-def bench(name: str, rounds: int, as_json: bool) -> None:
+def bench(name: str, rounds: int, parts: str, as_json: bool) -> None:
     """Benchmarks, from a checkout: ratios against named baselines in one run."""
-    figures = _room(f"tests.benchmarks.{name}:run")(rounds=rounds)
+    chosen = {"parts": parts.split(",")} if parts else {}
+    figures = _room(f"tests.benchmarks.{name}:run")(rounds=rounds, **chosen)
     _print(figures, as_json)
 
 

@@ -80,6 +80,7 @@ class Agent:
         self._stopping = False
         self._lives: dict[str, str] = {}
         self._tail: asyncio.Task[None] | None = None
+        self._decided: asyncio.Event | None = None  # set when the last batch has its effects and verdicts
         self._slots = asyncio.Semaphore(IN_FLIGHT)
         self._draining = asyncio.Lock()
         self._away_since: float | None = None
@@ -142,13 +143,17 @@ class Agent:
         confirmed.add_done_callback(
             lambda task: task.cancelled() or task.exception()
         )  # `_finish` may end before
+        self._raise_if_failed()
         now, outs = self._clock(), None
         if len(items) <= SMALL and (self._tail is None or self._tail.done()):
             outs = await self._patiently(self._at_once(items, confirmed, now, began))
         else:
             await self._patiently(partial(self._guard.prepare, items, now), self._scoring)
             self._metrics.stage(self.name, "score", time.perf_counter() - began)
-        self._tail = asyncio.create_task(self._finish(items, runs, confirmed, self._tail, now, began, outs))
+        before, self._decided = (self._tail, self._decided), asyncio.Event()
+        self._tail = asyncio.create_task(
+            self._finish(items, runs, confirmed, before, self._decided, now, began, outs)
+        )
         self._tail.add_done_callback(_seen)  # `_fail` has noted it
 
     async def _tick(self) -> None:
@@ -205,20 +210,35 @@ class Agent:
         items: list[Item],
         runs: Sequence[Run],
         confirmed: asyncio.Task[None],
-        before: asyncio.Task[None] | None,
+        before: tuple[asyncio.Task[None] | None, asyncio.Event | None],
+        decided: asyncio.Event,
         now: float,
         began: float,
         outs: list[Out] | None,
     ) -> None:
-        """What follows on scoring; `outs` are given where the batch is committed already."""
+        """Effects in order, publications in order; while a batch is published the next has its effects.
+
+        `outs` are given where the batch has its effects already.
+        """
+        published_before, decided_before = before
         try:
-            if before is not None:
-                await before
+            if decided_before is not None:
+                await decided_before.wait()
+            self._raise_if_failed()
             await confirmed
             if outs is None:
-                outs = await self._patiently(partial(self._commit, items, now))
+                outs = await self._effects(items, now)
+            decided.set()
+            if published_before is not None:
+                await published_before
             published = time.perf_counter()
-            await self._publish(outs)
+            if self._guard.judges:
+                await asyncio.gather(
+                    self._publish(outs),
+                    self._patiently(partial(self._guard.keep, items, now), self._storing),
+                )
+            else:
+                await self._publish(outs)
             await self._drain({run.partition for run in runs})
             for run in runs:
                 run.ack()
@@ -230,32 +250,57 @@ class Agent:
             self._fail(error)
             raise  # so that no later batch overtakes this one
         finally:
+            decided.set()
             self._slots.release()
 
-    def _commit(self, items: list[Item], now: float) -> list[Out]:
-        """Effects, and what is to be published (dead letters take long to make: not on the event loop)."""
+    async def _effects(self, items: list[Item], now: float) -> list[Out]:
+        """Effects, verdicts, and what is to be published (dead letters take long to make): not on the event loop."""
+        if not self._guard.judges:
+            return await self._patiently(partial(self._commit_and_judge, items, now))
+        await self._patiently(partial(self._commit, items, now))
+        return await self._patiently(partial(self._judge, items, now), self._scoring)
+
+    def _commit_and_judge(self, items: list[Item], now: float) -> list[Out]:
+        self._commit(items, now)
+        return self._judge(items, now)
+
+    def _commit(self, items: list[Item], now: float) -> None:
         began = time.perf_counter()
         self._guard.commit(items, now)
         self._metrics.stage(self.name, "store", time.perf_counter() - began)
+
+    def _judge(self, items: list[Item], now: float) -> list[Out]:
+        if self._guard.judges:
+            began = time.perf_counter()
+            self._guard.judge(items, now)
+            self._metrics.stage(self.name, "judge", time.perf_counter() - began)
         return self._guard.outputs(items, now)
 
     def _at_once(
         self, items: list[Item], confirmed: asyncio.Task[None], now: float, began: float
     ) -> Callable[[], list[Out]]:
-        """Score and commit in one go; done again when the store was away, what is scored stays so."""
+        """Score and commit in one go; after a pause of the store it goes on where it stopped."""
         gate = _as_future(confirmed)
-        scored = False
+        scored = committed = False
 
         def work() -> list[Out]:
-            nonlocal scored
+            nonlocal scored, committed
             if not scored:
                 self._guard.prepare(items, now)
                 self._metrics.stage(self.name, "score", time.perf_counter() - began)
                 scored = True
             gate.result()
-            return self._commit(items, now)
+            if not committed:
+                self._commit(items, now)
+                committed = True
+            return self._judge(items, now)
 
         return work
+
+    def _raise_if_failed(self) -> None:
+        """Keep a batch from having effects after the one before it failed."""
+        if self.failure is not None:
+            raise self.failure
 
     async def _publish(self, outs: Sequence[Out]) -> None:
         """Publish; a dead letter that the broker finds too large is cut until it fits, its headers kept."""
@@ -417,4 +462,5 @@ def _cut(out: Out) -> Out:
 
 def _from_outbox(entry: bytes) -> Out:
     found = json.loads(as_text(entry))
-    return Out(found["topic"], found["key"].encode(), found["value"].encode())
+    headers = tuple((name, value.encode()) for name, value in found.get("headers", {}).items())
+    return Out(found["topic"], found["key"].encode(), found["value"].encode(), headers)

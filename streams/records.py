@@ -243,6 +243,8 @@ class Signal(Record, kw_only=True, frozen=True):
     baseline: float
     severity: Severity
     evidence: list[str]
+    by: Text = ""  # whose it is: the account of a payment, say
+    note: Text = ""  # one line for people
 
 
 class Alert(Record, kw_only=True, frozen=True):
