@@ -28,6 +28,7 @@ SPREAD = ("tests/streams/test_crash.py", "tests/test_whole.py", "tests/streams/t
 FIRST = (*SPREAD, "tests/test_browser.py", "tests/dashboard/test_pages.py", "tests/models/test_train.py")
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What one process must run in a row: a file, and the tests that crash a broker."""
     for item in items:

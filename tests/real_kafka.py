@@ -12,6 +12,7 @@ import os
 import shutil
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
@@ -19,7 +20,7 @@ from typing import Any, Self
 from streams.launch.embedded import free_port
 
 ROOT = Path(__file__).resolve().parent.parent
-START_WITHIN = 120  # seconds
+START_WITHIN = 240  # seconds; on a loaded machine Java alone takes minutes
 
 
 def missing() -> str:
@@ -50,7 +51,11 @@ class RealKafka:
     def start(self) -> Self:
         """Start; returns when the broker answers."""
         more = ("--extra", str(self._extra)) if self._extra is not None else ()
-        self._run("start", "--port", str(self._port), *more)
+        try:
+            self._patiently("start", "--port", str(self._port), *more)
+        except BaseException:
+            self.wipe()  # it may have come up since
+            raise
         return self
 
     def kill(self) -> None:
@@ -59,7 +64,7 @@ class RealKafka:
 
     def resume(self) -> None:
         """Start it again on the same data; returns when it answers."""
-        self._run("resume")
+        self._patiently("resume")
 
     def wipe(self) -> None:
         """Kill it and delete its data."""
@@ -70,6 +75,19 @@ class RealKafka:
 
     def __exit__(self, *exc: object) -> None:
         self.wipe()
+
+    def _patiently(self, command: str, *arguments: str) -> None:
+        """The script gives up after a minute, for which Java alone may take on a loaded machine: then go on waiting."""
+        deadline = time.monotonic() + START_WITHIN
+        while True:
+            try:
+                self._run(command, *arguments)
+            except subprocess.CalledProcessError:
+                if time.monotonic() > deadline:
+                    raise
+                command, arguments = "resume", ()
+            else:
+                return
 
     def _run(self, command: str, *arguments: str) -> None:
         subprocess.run(
