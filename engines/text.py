@@ -36,7 +36,7 @@ def clean(text: str, longest: int = 8192) -> str:
     return " ".join(_LINK.sub(" ", cut).split())
 
 
-def plan(lengths: Sequence[int], rows: int = 64, tokens: int = 256) -> list[NDArray[np.intp]]:
+def plan(lengths: Sequence[int], rows: int = 64, tokens: int = 128) -> list[NDArray[np.intp]]:
     """Which texts run together: positions by length, each once, in batches of at most `rows`.
 
     A batch of more than one is at most `tokens` large with its padding (rows times its longest).

@@ -16,7 +16,7 @@ from engines.engine import EngineError
 from engines.text import TextClassifier, from_bundle
 from engines.threads import cores
 from streams.settings import read_settings
-from tests.benchmarks import engine_callers, engine_paths, engine_swap
+from tests.benchmarks import engine_callers, engine_paths, engine_proof, engine_swap
 from tests.benchmarks.engine_texts import headlines
 from tests.benchmarks.rows import row
 
@@ -36,6 +36,9 @@ def run(rounds: int = 5) -> list[dict[str, Any]]:
     found += _said("threads", _gil(ours, rounds))
     ours.close()
     bare.close()
+    found += _said("parity", engine_proof.parity(bundle))
+    found += _said("plans", engine_proof.plans(settings.bundles))
+    found += _said("footprint", engine_proof.footprint(settings, rounds))
     return found
 
 
