@@ -27,10 +27,10 @@ def run(rounds: int = 5) -> list[dict[str, Any]]:
     bundle = open_bundle(active_folder(settings.bundles, "news"))
     ours = from_bundle(bundle, settings.engine)
     ours.warm()
-    found = []
-    found += _said("throughput", engine_paths.run(bundle, ours, _others(bundle, ours.engine), rounds))
     bare = open_engine(bundle, ours.engine.rpartition("-")[0], bundle.manifest.max_tokens)
     bare.warm()
+    found = []
+    found += _said("throughput", engine_paths.run(bundle, ours, bare, _others(bundle, ours.engine), rounds))
     found += _said("single callers", engine_callers.run(ours, bare, rounds))
     found += _said("hot swap", engine_swap.run(bundle, settings.engine, rounds))
     found += _said("threads", _gil(ours, rounds))

@@ -52,7 +52,7 @@ def plans(bundles: Path) -> list[dict[str, Any]]:
         print(f"plans not built: {error}", file=sys.stderr)
         return []
     # the RTX library builds for any architecture, the other one for the GPU that is here
-    wanted = ARCHITECTURES if trt.__name__ == "tensorrt_rtx" else ()
+    wanted = ARCHITECTURES if trt.__name__.startswith("tensorrt_rtx") else ()
     built = asked = 0
     for bundle, artefact in _gpu_graphs(bundles):
         asked += 1
