@@ -31,7 +31,7 @@ from engines.bundle import (
     publish,
 )
 from engines.engine import EngineError
-from engines.tensorrt_build import Profile, build_plan, library, profiles
+from engines.tensorrt_build import Profile, build_plan, builds_anywhere, library, profiles
 from models.train import Period, TrainingError, next_version, official_splits, user_splits
 from streams.settings import Settings
 
@@ -225,7 +225,7 @@ def _plans(
             continue
         data = {name: (staged / name).read_bytes() for name in artefact.data}
         # the RTX library builds for any architecture, the other one for the GPU that is here
-        for_all = ARCHITECTURES if trt.__name__ == "tensorrt_rtx" else ()
+        for_all = ARCHITECTURES if builds_anywhere(trt) else ()
         plan = build_plan(trt, (staged / artefact.file).read_bytes(), wanted, data, for_all)
         names = tuple(f"SM{architecture}" for architecture in for_all) or ("this GPU",)
         built[artefact.file] = (f"{trt.__name__} {trt.__version__}", *names)

@@ -59,7 +59,7 @@ def test_a_build_is_a_bundle_with_its_proofs(built: Bundle, source: Bundle) -> N
 
 def test_plans_were_built_where_the_library_is(built: Bundle) -> None:
     """With TensorRT-RTX the GPU's graphs, the one that shares its weights too, were built for every architecture."""
-    pytest.importorskip("tensorrt_rtx", reason="needs tensorrt-rtx-cu13")
+    pytest.importorskip("tensorrt_rtx_bindings", reason="needs the RTX library: Linux, x86-64")
     assert {name: told[1:] for name, told in built.manifest.built.items()} == {
         "gpu-fp16.onnx": ("SM80", "SM86", "SM89"),
         "gpu-int8.onnx": ("SM80", "SM86", "SM89"),
