@@ -149,7 +149,7 @@ def open_serving(
     return HotSwap(
         lambda folder: _checked(from_bundle(open_bundle(folder), engine, threads), labels),
         lambda: active_version(bundles, task),
-        gives_way=threads == 1,
+        lambda serving: threads == 1 and _keeps_no_threads(serving.engine),
     )
 
 
@@ -157,6 +157,11 @@ def serve_always(classifier: TextClassifier, labels: tuple[str, ...]) -> HotSwap
     """A classifier that no other takes over from; raises EngineError where its columns are not `labels`."""
     version = Version(Path(), 0)
     return HotSwap(lambda _: _checked(classifier, labels), lambda: version)
+
+
+def _keeps_no_threads(engine: str) -> bool:
+    """Whether an engine of one thread runs in its caller's; OpenVINO and CUDA have threads of their own."""
+    return engine.startswith("onnxruntime-") and "cuda" not in engine
 
 
 def _checked(opened: TextClassifier, labels: tuple[str, ...]) -> TextClassifier:
