@@ -114,7 +114,7 @@ def test_the_gpu_worker_names_its_engine() -> None:
     worker = SERVICES["news-gpu"]
     assert worker["environment"]["TAPEWATCH_ENGINE"] == "tensorrt"
     assert worker["environment"].items() >= SERVICES["news"]["environment"].items()
-    assert worker["volumes"] == ["plans:/home/tapewatch/.cache/tapewatch"]
+    assert worker["volumes"] == ["plans:/var/cache/tapewatch"]
 
 
 def test_nothing_is_published_beyond_loopback() -> None:
