@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,8 @@ CHARACTERS_A_TOKEN = 64  # beyond max_tokens times this, a text is cut before it
 _LINK = re.compile(r"(?:https?://|www\.)\S*")
 
 Tokenise = Callable[[Sequence[str]], list[list[int]]]
+
+_in_use: WeakValueDictionary[tuple[str, int], Tokenise] = WeakValueDictionary()
 
 
 def clean(text: str, longest: int = 8192) -> str:
@@ -175,8 +178,22 @@ def from_bundle(bundle: Bundle, engine: str = "auto", threads: int = 1) -> TextC
     """The model of one bundle; raises EngineError where it has no graph for the engine."""
     manifest = bundle.manifest
     runtime = open_engine(bundle, engine, manifest.max_tokens, threads)
-    tokenise = wordpieces(bundle.read("tokenizer.json"), manifest.max_tokens)
+    tokenise = _tokeniser(bundle)
     return TextClassifier(runtime, tokenise, manifest.labels, bundle.model, manifest.temperature)
+
+
+def _tokeniser(bundle: Bundle) -> Tokenise:
+    """The bundle's tokeniser, or the one of a model in use with the same file.
+
+    To make one takes 40 ms in which no other thread of Python runs: a hot swap should not cost that.
+    """
+    columns = bundle.manifest.max_tokens
+    content = bundle.read("tokenizer.json")
+    key = (bundle.manifest.files["tokenizer.json"].sha256, columns)
+    found = _in_use.get(key)
+    if found is None:
+        found = _in_use[key] = wordpieces(content, columns)
+    return found
 
 
 def wordpieces(definition: bytes, max_tokens: int) -> Tokenise:
