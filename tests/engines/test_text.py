@@ -183,7 +183,7 @@ def test_a_number_that_is_not_finite_is_no_answer() -> None:
 
 
 def test_an_unknown_engine_is_said_in_one_line() -> None:
-    """An engine that is not in the table is an EngineError of one line; what a known one lacks is the table's to say."""
+    """An engine that is not in the table is an EngineError of one line."""
     with pytest.raises(EngineError, match="unknown engine 'warp'") as caught:
         open_classifier(BUNDLES, "news", "warp")
     assert "\n" not in str(caught.value)
