@@ -59,7 +59,7 @@ BACKENDS: dict[str, Backend] = {
     "tensorrt": Backend(
         ("tensorrt",),
         "engines.tensorrt_gpu:open_graph",
-        (("tensorrt", "tensorrt_rtx"), ("cuda",)),
+        (("tensorrt", "tensorrt_rtx", "tensorrt_rtx_bindings"), ("cuda",)),
         "pip install '.[gpu]' on a machine with an NVIDIA GPU",
     ),
     "onnxruntime-cuda": Backend(

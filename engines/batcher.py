@@ -63,7 +63,7 @@ class Batcher(Generic[T, R]):
         *,
         buckets: Sequence[int] = (16, 32, 64, 128),
         rows: int = 64,
-        tokens: int = 256,
+        tokens: int = 128,
         capacity: int = 256,
         lanes: int = 1,
         name: str = "batcher",

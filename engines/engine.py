@@ -23,7 +23,7 @@ class Limits(NamedTuple):
 
     rows: int
     columns: int
-    tokens: int = 256
+    tokens: int = 128
 
 
 class Engine(Protocol):

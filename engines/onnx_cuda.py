@@ -8,7 +8,7 @@ from __future__ import annotations
 import onnxruntime  # type: ignore[import-untyped]
 
 from engines.backends import Graph
-from engines.engine import EngineError
+from engines.engine import EngineError, Limits
 from engines.onnx_cpu import OnnxCpu
 
 PROVIDER = "CUDAExecutionProvider"
@@ -30,3 +30,7 @@ class OnnxCuda(OnnxCpu):
 
     def name(self) -> str:
         return f"onnxruntime-cuda-{self._precision}"
+
+    def limits(self) -> Limits:
+        rows, columns, _ = super().limits()
+        return Limits(rows, columns, rows * columns)  # a GPU is not full before that

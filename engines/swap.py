@@ -21,6 +21,7 @@ from engines.threads import give_way
 log = logging.getLogger("tapewatch.swap")
 
 EVERY = 1.0  # seconds between two looks at what is active
+FINISH_WITHIN = 1.0  # seconds
 
 
 class Model(Protocol):
@@ -67,12 +68,15 @@ class HotSwap(Generic[M]):
     """The model that serves, warm. `opens` loads the folder of a version, raising EngineError or BundleError.
 
     `opens` also refuses, by EngineError, a model that cannot stand in for the old one: one with other labels, say.
-    `gives_way` lowers the priority of the loading thread, and of what threads an engine starts for itself: not for
-    engines that keep such threads.
+    `gives_way` says, of the model that serves, whether loading may run at a lower priority. Threads that an engine
+    starts for itself inherit that for good: not for engines that keep such threads.
     """
 
     def __init__(
-        self, opens: Callable[[Path], M], version: Callable[[], Version], gives_way: bool = True
+        self,
+        opens: Callable[[Path], M],
+        version: Callable[[], Version],
+        gives_way: Callable[[M], bool] = lambda _: True,
     ) -> None:
         self._opens = opens
         self._version = version
@@ -129,8 +133,13 @@ class HotSwap(Generic[M]):
             log.error("%s serves on, %s is refused: %s", self.now.model, found.folder.name, error)
             return False
         with self._lock:
-            old, self._held = self._held, _Held(fresh)
-            self._serves = found.folder
+            closed = self._ended.is_set()
+            if not closed:
+                old, self._held = self._held, _Held(fresh)
+                self._serves = found.folder
+        if closed:
+            fresh.close()
+            return None
         self._retire(old)
         log.info("%s has taken over from %s", fresh.model, old.model.model)
         return True
@@ -149,9 +158,10 @@ class HotSwap(Generic[M]):
 
     def close(self) -> None:
         """Stop watching, and close the model when its last user is done."""
-        self._ended.set()
+        with self._lock:
+            self._ended.set()
         if self._watcher is not None:
-            self._watcher.join()
+            self._watcher.join(FINISH_WITHIN)  # a version that is being loaded is left to the process's end
         self._retire(self._held)
 
     def _load(self, folder: Path) -> M:
@@ -159,7 +169,7 @@ class HotSwap(Generic[M]):
         loaded: Future[M] = Future()
 
         def load() -> None:
-            if self._gives_way:
+            if self._gives_way(self.now):
                 give_way()
             try:
                 model = self._opens(folder)

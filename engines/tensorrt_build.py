@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 from engines.engine import EngineError
 from engines.ports import MAX_ROWS
 
-LIBRARIES = ("tensorrt", "tensorrt_rtx")  # the same API; the second builds without a GPU
+# the same API; the RTX library builds without a GPU, and its bindings are there without the package that names them
+LIBRARIES = ("tensorrt", "tensorrt_rtx", "tensorrt_rtx_bindings")
 USUAL_ROWS = 8  # for which kernels are chosen
 
 
@@ -33,7 +34,12 @@ def library() -> Any:
             return import_module(name)
         except ImportError:
             continue
-    raise EngineError(f"neither of {' and '.join(LIBRARIES)} is installed: pip install '.[gpu]'")
+    raise EngineError(f"none of {', '.join(LIBRARIES)} is installed: pip install '.[gpu]'")
+
+
+def builds_anywhere(trt: Any) -> bool:
+    """Whether this library builds plans for architectures that are not here."""
+    return str(trt.__name__).startswith("tensorrt_rtx")
 
 
 def profiles(buckets: Sequence[int], columns: int, rows: int = MAX_ROWS) -> tuple[Profile, ...]:

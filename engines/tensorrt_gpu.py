@@ -173,7 +173,8 @@ class TensorRt:
         return f"tensorrt-{self._precision}"
 
     def limits(self) -> Limits:
-        return Limits(self._profiles[-1].most, self._profiles[-1].columns)
+        last = self._profiles[-1]
+        return Limits(last.most, last.columns, last.most * last.columns)  # a GPU is not full before that
 
     def infer(self, inputs: Arrays) -> NDArray[np.float32]:
         if self._engine is None:

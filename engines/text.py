@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +30,8 @@ _LINK = re.compile(r"(?:https?://|www\.)\S*")
 
 Tokenise = Callable[[Sequence[str]], list[list[int]]]
 
+_in_use: WeakValueDictionary[tuple[str, int], Tokenise] = WeakValueDictionary()
+
 
 def clean(text: str, longest: int = 8192) -> str:
     """The text as models see it, in training too: no links, single spaces, at most `longest` characters."""
@@ -36,7 +39,7 @@ def clean(text: str, longest: int = 8192) -> str:
     return " ".join(_LINK.sub(" ", cut).split())
 
 
-def plan(lengths: Sequence[int], rows: int = 64, tokens: int = 256) -> list[NDArray[np.intp]]:
+def plan(lengths: Sequence[int], rows: int = 64, tokens: int = 128) -> list[NDArray[np.intp]]:
     """Which texts run together: positions by length, each once, in batches of at most `rows`.
 
     A batch of more than one is at most `tokens` large with its padding (rows times its longest).
@@ -149,7 +152,7 @@ def open_serving(
     return HotSwap(
         lambda folder: _checked(from_bundle(open_bundle(folder), engine, threads), labels),
         lambda: active_version(bundles, task),
-        gives_way=threads == 1,
+        lambda serving: threads == 1 and _keeps_no_threads(serving.engine),
     )
 
 
@@ -157,6 +160,11 @@ def serve_always(classifier: TextClassifier, labels: tuple[str, ...]) -> HotSwap
     """A classifier that no other takes over from; raises EngineError where its columns are not `labels`."""
     version = Version(Path(), 0)
     return HotSwap(lambda _: _checked(classifier, labels), lambda: version)
+
+
+def _keeps_no_threads(engine: str) -> bool:
+    """Whether an engine of one thread runs in its caller's; OpenVINO and CUDA have threads of their own."""
+    return engine.startswith("onnxruntime-") and "cuda" not in engine
 
 
 def _checked(opened: TextClassifier, labels: tuple[str, ...]) -> TextClassifier:
@@ -170,8 +178,22 @@ def from_bundle(bundle: Bundle, engine: str = "auto", threads: int = 1) -> TextC
     """The model of one bundle; raises EngineError where it has no graph for the engine."""
     manifest = bundle.manifest
     runtime = open_engine(bundle, engine, manifest.max_tokens, threads)
-    tokenise = wordpieces(bundle.read("tokenizer.json"), manifest.max_tokens)
+    tokenise = _tokeniser(bundle)
     return TextClassifier(runtime, tokenise, manifest.labels, bundle.model, manifest.temperature)
+
+
+def _tokeniser(bundle: Bundle) -> Tokenise:
+    """The bundle's tokeniser, or the one of a model in use with the same file.
+
+    To make one takes 40 ms in which no other thread of Python runs: a hot swap should not cost that.
+    """
+    columns = bundle.manifest.max_tokens
+    content = bundle.read("tokenizer.json")
+    key = (bundle.manifest.files["tokenizer.json"].sha256, columns)
+    found = _in_use.get(key)
+    if found is None:
+        found = _in_use[key] = wordpieces(content, columns)
+    return found
 
 
 def wordpieces(definition: bytes, max_tokens: int) -> Tokenise:

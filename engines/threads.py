@@ -7,7 +7,7 @@ import threading
 from pathlib import Path
 
 CGROUP = Path("/sys/fs/cgroup")
-GIVE_WAY = 10  # nice; lower still, and the thread would keep the GIL while it waits for a core
+GIVE_WAY = 5  # nice; lower still, and the thread would keep the GIL while it waits for a core
 
 
 def cores(cgroup: Path = CGROUP) -> int:

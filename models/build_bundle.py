@@ -31,7 +31,7 @@ from engines.bundle import (
     publish,
 )
 from engines.engine import EngineError
-from engines.tensorrt_build import Profile, build_plan, library, profiles
+from engines.tensorrt_build import Profile, build_plan, builds_anywhere, library, profiles
 from models.train import Period, TrainingError, next_version, official_splits, user_splits
 from streams.settings import Settings
 
@@ -122,6 +122,7 @@ def _stage(bundle: Bundle, splits: Splits, request: Request, staged: Path) -> Ma
     from models import parity
     from models.export import TOOLS, calibration_batches, graph_of, reference
     from models.quantise import quantise
+    from models.quantise_gpu import completed, with_scales
 
     old = bundle.manifest
     half_file = old.engines["tensorrt"].file
@@ -160,7 +161,9 @@ def _stage(bundle: Bundle, splits: Splits, request: Request, staged: Path) -> Ma
             parity.demand(file, found[file], parity.LIMITS[engines[key].precision])
             _say(f"{file}: {found[file].told()}")
     if "gpu" in request.targets:
-        _stage_int8(half, content, calibration, proof, staged, engines, found)
+        _stage_int8(with_scales(half, calibration), content, proof, staged, engines, found)
+    elif (kept := old.engines.get("tensorrt-int8")) is not None:
+        _stage_int8(completed(bundle.read(kept.file), content), content, proof, staged, engines, found)
     wanted = profiles(old.buckets, old.max_tokens)
     fields = {name: getattr(old, name) for name in old.__struct_fields__}
     tools = {"python": platform.python_version(), **{name: installed(name) for name in TOOLS}}
@@ -185,9 +188,8 @@ def _stage(bundle: Bundle, splits: Splits, request: Request, staged: Path) -> Ma
 
 
 def _stage_int8(
-    half: Any,
+    graph: Any,
     content: bytes,
-    calibration: Any,
     proof: Any,
     staged: Path,
     engines: dict[str, Artefact],
@@ -195,9 +197,8 @@ def _stage_int8(
 ) -> None:
     """The GPU's int8 graph, where it keeps parity; where it does not, a line says so."""
     from models import parity
-    from models.quantise_gpu import sharing, with_scales
+    from models.quantise_gpu import sharing
 
-    graph = with_scales(half, calibration)
     one = proof.of(graph.SerializeToString(), "int8")
     try:
         parity.demand(INT8, one, parity.LIMITS["int8"])
@@ -225,7 +226,7 @@ def _plans(
             continue
         data = {name: (staged / name).read_bytes() for name in artefact.data}
         # the RTX library builds for any architecture, the other one for the GPU that is here
-        for_all = ARCHITECTURES if trt.__name__ == "tensorrt_rtx" else ()
+        for_all = ARCHITECTURES if builds_anywhere(trt) else ()
         plan = build_plan(trt, (staged / artefact.file).read_bytes(), wanted, data, for_all)
         names = tuple(f"SM{architecture}" for architecture in for_all) or ("this GPU",)
         built[artefact.file] = (f"{trt.__name__} {trt.__version__}", *names)

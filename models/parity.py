@@ -32,10 +32,12 @@ class Limit(NamedTuple):
     probes: Mapping[str, float]
 
 
+FEW = 1000  # texts; of fewer, two flips and what they cost are allowed: they are no sign of anything
+
 # made-up tokens lie outside all that the scales were fixed on: int8 may differ there, but not by its neighbours
 LIMITS = {
     "fp16": Limit(0.002, 0.001, {"one row": 0.02, "ragged": 0.02, "longest": 0.02, "padded tail": 0.02}),
-    "int8": Limit(0.02, 0.005, {"one row": 0.6, "ragged": 0.6, "longest": 0.6, "padded tail": 0.02}),
+    "int8": Limit(0.01, 0.003, {"one row": 0.6, "ragged": 0.6, "longest": 0.6, "padded tail": 0.02}),
 }
 
 
@@ -147,11 +149,12 @@ def by_length(answer: Callable[[Arrays], Probabilities], ids: Sequence[Sequence[
 def demand(file: str, found: Found, limit: Limit) -> None:
     """Raise TrainingError where an artefact lost more than it may."""
     p = found.parity
-    if p.label_flips > limit.flips * p.n:
+    chance = 0.0 if p.n >= FEW else 2.0
+    if p.label_flips > limit.flips * p.n + chance:
         raise TrainingError(
             f"{file} flips {p.label_flips} of {p.n} labels, at most {limit.flips:.1%} may flip"
         )
-    if p.macro_f1_loss > limit.macro_f1_loss:
+    if p.macro_f1_loss > limit.macro_f1_loss + 2 * chance / p.n:
         raise TrainingError(
             f"{file} loses {p.macro_f1_loss:.4f} macro F1, at most {limit.macro_f1_loss} is allowed"
         )

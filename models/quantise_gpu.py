@@ -109,6 +109,19 @@ def _observe(
     return sampled
 
 
+def completed(graph: bytes, content: bytes) -> onnx.ModelProto:
+    """The graph of `sharing` with its constants inside again."""
+    whole = onnx.load_from_string(graph)
+    for put in whole.graph.initializer:
+        where = {entry.key: entry.value for entry in put.external_data}
+        if where:
+            start = int(where["offset"])
+            put.raw_data = content[start : start + int(where["length"])]
+            del put.external_data[:]
+            put.data_location = onnx.TensorProto.DEFAULT
+    return whole
+
+
 def sharing(graph: onnx.ModelProto, content: bytes, file: str) -> bytes:
     """The graph's bytes, its large constants named as places in `content`, the bytes of the bundle's file `file`.
 

@@ -24,7 +24,7 @@ from streams.state.vitals import health
 DISTRIBUTIONS = {  # whose versions say what an engine is
     "onnxruntime": ("onnxruntime", "onnxruntime-gpu"),
     "openvino": ("openvino",),
-    "tensorrt": ("tensorrt", "tensorrt-rtx-cu13"),
+    "tensorrt": ("tensorrt", "tensorrt-rtx-cu13-bindings"),
     "onnxruntime-cuda": ("onnxruntime-gpu",),
     "torch": ("torch",),
 }

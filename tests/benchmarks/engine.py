@@ -16,7 +16,7 @@ from engines.engine import EngineError
 from engines.text import TextClassifier, from_bundle
 from engines.threads import cores
 from streams.settings import read_settings
-from tests.benchmarks import engine_callers, engine_paths, engine_swap
+from tests.benchmarks import engine_callers, engine_paths, engine_proof, engine_swap
 from tests.benchmarks.engine_texts import headlines
 from tests.benchmarks.rows import row
 
@@ -27,15 +27,18 @@ def run(rounds: int = 5) -> list[dict[str, Any]]:
     bundle = open_bundle(active_folder(settings.bundles, "news"))
     ours = from_bundle(bundle, settings.engine)
     ours.warm()
-    found = []
-    found += _said("throughput", engine_paths.run(bundle, ours, _others(bundle, ours.engine), rounds))
     bare = open_engine(bundle, ours.engine.rpartition("-")[0], bundle.manifest.max_tokens)
     bare.warm()
+    found = []
+    found += _said("throughput", engine_paths.run(bundle, ours, bare, _others(bundle, ours.engine), rounds))
     found += _said("single callers", engine_callers.run(ours, bare, rounds))
     found += _said("hot swap", engine_swap.run(bundle, settings.engine, rounds))
     found += _said("threads", _gil(ours, rounds))
     ours.close()
     bare.close()
+    found += _said("parity", engine_proof.parity(bundle))
+    found += _said("plans", engine_proof.plans(settings.bundles))
+    found += _said("footprint", engine_proof.footprint(settings, rounds))
     return found
 
 

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-import onnxruntime
+import onnxruntime  # type: ignore[import-untyped]
 
 from engines.tensorrt_build import Profile
 
@@ -88,7 +88,10 @@ class Cuda:
         return (0,)
 
     def cudaMemcpyAsync(self, into: int, out: int, size: int, kind: int, stream: int) -> tuple[int]:  # noqa: N802
-        self.enqueue(lambda: ctypes.memmove(into, out, size) and None)
+        def copy() -> None:
+            ctypes.memmove(into, out, size)
+
+        self.enqueue(copy)
         return (0,)
 
     def enqueue(self, work: Work) -> None:
@@ -127,7 +130,9 @@ class _Engine:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4
         self.session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-        self.ports = {put.name: put for put in (*self.session.get_inputs(), *self.session.get_outputs())}
+        self.ports: dict[str, Any] = {
+            put.name: put for put in (*self.session.get_inputs(), *self.session.get_outputs())
+        }
         self.inputs = {put.name for put in self.session.get_inputs()}
         self.num_io_tensors = len(self.ports)
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
 from engines.backends import open_engine
-from engines.bundle import Bundle, open_bundle
+from engines.bundle import Bundle, hashed, open_bundle
 from engines.engine import EngineError
 from engines.text import padded
 from models.build_bundle import BuildError, Request, build, build_from
@@ -59,7 +61,7 @@ def test_a_build_is_a_bundle_with_its_proofs(built: Bundle, source: Bundle) -> N
 
 def test_plans_were_built_where_the_library_is(built: Bundle) -> None:
     """With TensorRT-RTX the GPU's graphs, the one that shares its weights too, were built for every architecture."""
-    pytest.importorskip("tensorrt_rtx", reason="needs tensorrt-rtx-cu13")
+    pytest.importorskip("tensorrt_rtx_bindings", reason="needs the RTX library: Linux, x86-64")
     assert {name: told[1:] for name, told in built.manifest.built.items()} == {
         "gpu-fp16.onnx": ("SM80", "SM86", "SM89"),
         "gpu-int8.onnx": ("SM80", "SM86", "SM89"),
@@ -75,15 +77,15 @@ def test_the_weights_are_there_once(built: Bundle) -> None:
 
 def test_every_artefact_computes_the_same(built: Bundle) -> None:
     """The reference on the shared weights, and each served graph, agree on made-up tokens."""
+    from engines.onnx_cpu import OnnxCpu
+    from models.quantise_gpu import completed
+
     inputs = padded([[2, 7, 9, 3], [2, 11, 3]])
     truth = open_engine(built, "torch").infer(inputs)
     np.testing.assert_allclose(open_engine(built, "onnxruntime").infer(inputs), truth, atol=0.2)
-    onnx = pytest.importorskip("onnx", reason="needs the extra `train`")
-    graph = onnx.load(str(built.folder / "gpu-int8.onnx"))
+    graph = completed(built.read("gpu-int8.onnx"), built.read("gpu-fp16.onnx"))
     kinds = {node.op_type for node in graph.graph.node}
     assert {"QuantizeLinear", "DequantizeLinear"} <= kinds
-    from engines.onnx_cpu import OnnxCpu
-
     found = OnnxCpu(graph.SerializeToString(), "int8", 128).infer(inputs)
     np.testing.assert_allclose(found, truth, atol=0.2)
 
@@ -95,30 +97,30 @@ def test_the_served_int8_graph_is_the_one_asked_for(built: Bundle) -> None:
 
 
 def test_what_is_not_a_target_is_taken_over(source: Bundle, splits: Splits, tmp_path: Path) -> None:
-    """With `--targets cpu` the GPU's graph is the very file of the source."""
-    found = build_from(source, splits, Request("news", ("cpu",), source.folder, tmp_path / "1", 1))
-    assert found.read("gpu-fp16.onnx") == source.read("gpu-fp16.onnx")
+    """A graph that is not made anew is the very file of the source, and is proved all the same."""
+    found = build_from(source, splits, Request("news", (), source.folder, tmp_path / "1", 1))
+    for name in ("cpu-int8.onnx", "gpu-fp16.onnx"):
+        assert found.read(name) == source.read(name)
     assert set(found.manifest.engines) == {"onnxruntime", "tensorrt"}
+    assert set(found.manifest.parity) == set(found.manifest.probes) == {"cpu-int8.onnx", "gpu-fp16.onnx"}
 
 
-def test_a_bundle_that_fails_parity_is_not_written(
-    source: Bundle, splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_bundle_that_fails_parity_is_not_written(source: Bundle, splits: Splits, tmp_path: Path) -> None:
     """A CPU graph that computes something else is refused in one line, and leaves nothing behind."""
-    import models.quantise
-
-    def broken(graph: object, calibration: object) -> None:
-        from onnx import numpy_helper
-
-        for put in graph.graph.initializer:  # type: ignore[attr-defined]
-            if put.name == "head.weight":
-                put.CopyFrom(numpy_helper.from_array(-numpy_helper.to_array(put), put.name))
-
-    monkeypatch.setattr(models.quantise, "quantise", broken)
+    onnx = pytest.importorskip("onnx", reason="needs the extra `train`")
+    wrong = tmp_path / "wrong"
+    shutil.copytree(source.folder, wrong)
+    graph = onnx.load(str(wrong / "cpu-int8.onnx"))
+    for put in graph.graph.initializer:
+        if put.name == "head.weight":
+            put.CopyFrom(onnx.numpy_helper.from_array(-onnx.numpy_helper.to_array(put), put.name))
+    onnx.save(graph, str(wrong / "cpu-int8.onnx"))
+    manifest = msgspec.structs.replace(source.manifest, files=hashed(wrong))
+    (wrong / "manifest.json").write_bytes(msgspec.json.encode(manifest))
     with pytest.raises(BuildError, match=r"is not written: cpu-int8\.onnx flips") as caught:
-        build_from(source, splits, Request("news", ("cpu",), source.folder, tmp_path / "1", 1))
+        build_from(open_bundle(wrong), splits, Request("news", (), wrong, tmp_path / "1", 1))
     assert "\n" not in str(caught.value)
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["wrong"]
 
 
 def test_a_bundle_that_is_too_large_is_not_written(
@@ -127,7 +129,7 @@ def test_a_bundle_that_is_too_large_is_not_written(
     """At most 75 MB: what is larger is refused."""
     monkeypatch.setattr("models.build_bundle.MOST_BYTES", 1000)
     with pytest.raises(BuildError, match="at most"):
-        build_from(source, splits, Request("news", ("cpu",), source.folder, tmp_path / "1", 1))
+        build_from(source, splits, Request("news", (), source.folder, tmp_path / "1", 1))
     assert list(tmp_path.iterdir()) == []
 
 
