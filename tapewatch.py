@@ -201,7 +201,7 @@ def send(topic: str, file: str, mapping: str) -> None:
 
 
 @main.command()
-@click.argument("pipeline", type=click.Choice(["news"]))
+@click.argument("pipeline", type=click.Choice(["news", "transactions"]))
 @click.argument("file")
 @MAP
 @click.option(
@@ -282,6 +282,36 @@ def models_train(task: str, files: tuple[str, ...], mapping: str, out: str | Non
     """Train on your own data; the result is a bundle with its model card. Needs the extra `train`."""
     columns = _room("streams.launch.rows:parse_mapping")(mapping)
     _room("models.train:train")(task, files, columns, out, _settings(joined=False))
+
+
+@main.command()
+@click.argument("payment", metavar="ID")
+@JSON
+def why(payment: str, as_json: bool) -> None:
+    """The receipt of one decision: what was seen, model, thresholds, rules, reasons, stage times."""
+    found = _room("streams.launch.why:why")(_settings(), payment)
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+    else:
+        _print(_room("streams.launch.why:lines")(found), False)
+
+
+@main.group()
+def labels() -> None:
+    """What is known of past decisions."""
+
+
+@labels.command("export")
+@click.option(
+    "--ripe",
+    type=click.FloatRange(0.0),
+    default=30.0,
+    show_default=True,
+    help="Days until silence is a verdict.",
+)
+def labels_export(ripe: float) -> None:
+    """The judged payments on Kafka as JSON Lines on standard output, ready for `models train transactions --data`."""
+    _room("streams.launch.labelled:export_labelled")(_settings(), sys.stdout, ripe)
 
 
 @main.command()

@@ -29,8 +29,7 @@ from streams.payments.money import cents, parse_rates
 from streams.payments.rules import Hits, PaymentRules
 from streams.payments.scoring import Scorer, open_scorer
 from streams.records import LabelRecord, Malformed, Reason, Signal, Transaction, TransactionScored
-from streams.settings import Settings
-from streams.state.keys import Keys
+from streams.settings import Settings, SettingsError
 from streams.state.store import Store, digest, packed
 
 LABEL_WAITS = DAY  # ms that a label waits for its payment
@@ -47,7 +46,14 @@ LONGEST_NAME = 64  # characters of an account or terminal in a key; a longer one
 
 
 def open_pipeline(settings: Settings, store: Store, threads: int) -> TransactionsPipeline:
-    """The pipeline with its model warm; for the table of pipelines."""
+    """The pipeline with its model warm; for the table of pipelines.
+
+    Raises SettingsError, RulebookError, and what opening the model raises.
+    """
+    try:
+        parse_costs(settings.costs)
+    except ValueError as error:
+        raise SettingsError(f"TAPEWATCH_COSTS: {error}") from None
     return TransactionsPipeline(settings, store, threads=threads)
 
 
@@ -97,7 +103,7 @@ class TransactionsPipeline:
         self._scorer.warm()
         self._ledger = Ledger(settings.payments_held, self._fetch)
         self._partitions = settings.partitions
-        self._receipts = settings.receipts
+        self._chunk = chunk_size(settings)
         self._transactions, self._labels = settings.topic("transactions"), settings.topic("labels")
         self._scored, self._signals = settings.topic("transactions.scored"), settings.topic("signals")
         self._lua = {"retain_ms": RETAIN, "expire_ms": EXPIRE_MS, "shrink": SHRINK, "unusual": UNUSUAL}
@@ -204,7 +210,7 @@ class TransactionsPipeline:
                 "prefix": self._keys.prefix,
                 "now": int(now * 1000),
                 "day": int(now * 1000) // DAY,
-                "chunk": max(1, self._receipts // (CHUNKS - 1)),
+                "chunk": self._chunk,
                 "chunks": CHUNKS,
                 "queue_max": QUEUE,
                 "cases_ms": CASES_MS,
@@ -369,6 +375,11 @@ def arrays(judged: Sequence[Judged]) -> tuple[NDArray[np.float32], NDArray[np.fl
     return features, np.frombuffer(joined, "<f4").reshape(len(judged), STEPS, len(STEP))
 
 
+def chunk_size(settings: Settings) -> int:
+    """Receipts in one hash of the store."""
+    return max(1, settings.receipts // (CHUNKS - 1))
+
+
 def key_name(name: str) -> str:
     """What stands for an account or terminal in a key."""
     return name if len(name) <= LONGEST_NAME else digest(name)
@@ -387,11 +398,6 @@ def country_code(country: str) -> int:
         if len(code) == 2 and code.isascii()
         else zlib.crc32(code.encode("utf-8", "surrogatepass")) & 0xFFFF
     )
-
-
-def account_of(keys: Keys, name: str) -> str:
-    """The key of an account's log."""
-    return keys.account(key_name(name))
 
 
 def _signals(record: Transaction, verdict: Verdict) -> Iterator[Signal]:
