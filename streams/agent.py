@@ -37,7 +37,7 @@ from streams.transport import TP, Intake
 
 log = logging.getLogger("tapewatch.agent")
 
-IN_FLIGHT = 2  # batches that are committed or published while the next is scored
+IN_FLIGHT = 2  # batches that are committed or published while the next is scored; one more where it is judged too
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0  # seconds between two tries on a store that is away
 HEARTBEAT = 1.0
 HEARTBEAT_KEPT = 15  # seconds
@@ -79,7 +79,7 @@ class Agent:
         self._decided: asyncio.Event | None = (
             None  # when the effects and verdicts of the batch before are there
         )
-        self._slots = asyncio.Semaphore(IN_FLIGHT)
+        self._slots = asyncio.Semaphore(IN_FLIGHT + self._guard.judges)
         self._draining = asyncio.Lock()
         self._away_since: float | None = None
         self._intake: Intake | None = None

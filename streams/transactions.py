@@ -8,6 +8,7 @@ logs; `absorb` computes its features from what stood before it there; `judge` sc
 from __future__ import annotations
 
 import json
+import struct
 import time
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -42,6 +43,7 @@ CHUNKS = 8  # hashes that the receipts are kept in; the oldest goes as a whole
 QUEUE = 5_000  # reviews and blocks that wait for a verdict
 CASES_MS = 30 * DAY
 OVERDUE_AT_ONCE = 100
+_known = struct.Struct("<8sIIH8s8s").pack  # see payments.lua
 LONGEST_NAME = 64  # characters of an account or terminal in a key; a longer one is there by its digest
 
 
@@ -251,16 +253,9 @@ class TransactionsPipeline:
             stand_in(terminal),
             country_code(record.country),
         )
-        identity, counterpart = ref[:8].encode(), stand_in(account)
+        identity = ref[:8].encode()
         (read_a, last_a, cut_a, extend_a), (read_t, last_t, cut_t, extend_t) = claims
-        known = (
-            identity
-            + payment.terminal.to_bytes(4, "little")
-            + counterpart.to_bytes(4, "little")
-            + payment.country.to_bytes(2, "little")
-            + last_a
-            + last_t
-        )
+        known = _known(identity, payment.terminal, stand_in(account), payment.country, last_a, last_t)
         effect = {
             "a": keys[0],
             "t": keys[1],
@@ -271,7 +266,7 @@ class TransactionsPipeline:
             "b": packed(known),
             "k": (read_a, read_t, cut_a, cut_t, extend_a, extend_t),
         }
-        return Prepared(effect, Case(payment, identity, keys, claims, ref))
+        return Prepared(effect, Case(payment, identity, keys, claims, ref), digest=ref)
 
     def _label(self, record: LabelRecord, now: int) -> Prepared:
         if record.subject != "transaction":
