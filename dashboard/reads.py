@@ -104,9 +104,8 @@ class Reads:
         found = replace(found, movers=kept)
         for rates, name in ((self.history, "news"), (self.paid, "transactions")):
             workers = found.health.of(name)
-            kept.append(
-                (now, sum(worker.rate for worker in workers), sum(worker.behind for worker in workers))
-            )
+            rate, behind = sum(worker.rate for worker in workers), sum(worker.behind for worker in workers)
+            rates.append((now, rate, behind))
         return found
 
     def _refresh(self, slot: _Slot, load: Callable[[Store, float], T]) -> None:

@@ -115,7 +115,7 @@ def test_a_case_opens_with_its_reasons_and_its_account(visit: Callable[[str], Pa
     expect(page).to_have_url(re.compile(r"case=odd-2"), timeout=SECONDS)
     expect(page.locator(".tw-reasons")).to_contain_text("base rate", timeout=SECONDS)
     expect(page.locator(".tw-windows")).to_contain_text("30 d", timeout=SECONDS)
-    expect(page.locator(".tw-pay").first).to_contain_text("held for review", timeout=SECONDS)
+    expect(page.locator(".tw-pay").first).to_contain_text("blocked", timeout=SECONDS)
     page.go_back()
     expect(page.locator(".tw-details")).to_have_count(0, timeout=SECONDS)
 
