@@ -56,7 +56,7 @@ def load(content: bytes) -> Leaves:
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as found:
             leaves = Leaves(*(found[name] for name in COLUMNS))
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise EngineError(f"no table of leaves: {error}") from None
     shapes = {leaves.feature.shape, leaves.above.shape, leaves.upto.shape, leaves.share.shape}
     if len(shapes) != 1 or leaves.feature.ndim != 2 or len(leaves.value) != len(leaves.feature):
