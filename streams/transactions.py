@@ -84,6 +84,7 @@ class Verdict:
     features: NDArray[Any]
     at: float  # when the batch was judged, in seconds
     stages: dict[str, float]  # ms of the batch by stage
+    storms: Sequence[Signal] = ()  # rules that were suspended, or decide again, on the first of a batch
 
 
 class TransactionsPipeline:
@@ -193,7 +194,7 @@ class TransactionsPipeline:
         yield Out(self._scored, record.account.encode("utf-8", "surrogatepass"), records.encode(scored))
         if decision.decision != "approve":
             yield from map(self._signal, _signals(record, decision))
-        yield from map(self._signal, self._rules.signals(record))
+        yield from map(self._signal, decision.storms)
 
     def mask(self, raw: bytes) -> bytes:
         """Kept as they are."""
@@ -293,6 +294,7 @@ class TransactionsPipeline:
         modelled = time.perf_counter()
         batch = [record for record, _ in payments]
         hits = self._rules.judge(batch, features, scores, now)
+        storms = list(self._rules.signals(batch[-1]))
         times = np.array([case.payment.time for _, case in payments], np.int64)
         amounts = features[:, 0]
         review, block = self._policy.thresholds(scores, amounts, features[:, KNOWN], times)
@@ -313,7 +315,7 @@ class TransactionsPipeline:
         for index, (score, decision, hit, lower, upper) in enumerate(rows):
             yield Verdict(
                 round(score, 6), DECISIONS[decision], hit, (lower, upper), reasons.get(index, []),
-                features[index], now, stages,
+                features[index], now, stages, () if index else storms,
             )  # fmt: skip
 
     def _kept(self, item: Item, case: Case, verdict: Verdict) -> dict[str, Any]:

@@ -296,7 +296,7 @@ def test_receipts_are_bounded(tills: Tills) -> None:
         judged = tills.through(worker, batch, NOW)
         assert judged
     kept = sum(
-        int(tills.store.client.hlen(key))  # type: ignore[arg-type]
+        int(tills.store.client.hlen(key))
         for key in tills.store.client.scan_iter(f"{tills.store.keys.prefix}:payments:receipts:*")
     )
     assert 1_000 <= kept <= 1_000 * 10 // 7 + 500
