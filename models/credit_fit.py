@@ -99,7 +99,7 @@ def scorecard(applications: Applications) -> list[Bin]:
             good=goods,
             bad=bads,
             evidence=round(weight, 4),
-            points=round(start + factor * weights[index] * weight, 2),
+            points=round(float(start + factor * weights[index] * weight), 2),
         )
         for index, column in enumerate(columns)
         for (above, upto), (goods, bads, weight) in zip(cut[index], counted[index], strict=True)
