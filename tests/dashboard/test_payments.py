@@ -135,7 +135,7 @@ def test_filters_are_the_url(visit: Callable[[str], Page]) -> None:
     expect(page.locator(".tw-case")).to_have_count(1, timeout=SECONDS)
     expect(page.locator(".tw-search input")).to_have_value("T0019")
     page = visit("/payments?q=nothing-like-it")
-    expect(page.locator(".tw-panel").first).to_contain_text("None of the 3 cases", timeout=SECONDS)
+    expect(page.get_by_text("None of the 3 cases")).to_be_visible(timeout=SECONDS)
 
 
 def test_the_back_button_brings_the_search_back(visit: Callable[[str], Page]) -> None:
