@@ -1,7 +1,7 @@
 """`python -m models.fraud_shipped`: the released fraud model again, from payments of the project's own simulator.
 
 Another seed than the live world of `tapewatch up`, with as many payments an account and accounts a terminal. A fraud is
-known when it is charged back or an analyst finds it, as the simulator says; one that nobody ever reports is trained on as
+known when it is charged back or an analyst finds it, as the simulator says; one that nobody reports is trained on as
 what it looks like, an honest payment.
 """
 
