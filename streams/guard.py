@@ -152,6 +152,10 @@ class Guard(Generic[R]):
     store: Store
     kinds: Mapping[str, type[Record]]
     _failures: deque[bool] = field(default_factory=lambda: deque(maxlen=LAST))
+    judges: bool = field(init=False)  # whether the pipeline scores after the effects
+
+    def __post_init__(self) -> None:
+        self.judges = isinstance(self.pipeline, Judging)
 
     def prepare(self, items: Sequence[Item], now: float) -> None:
         """Decode and score: every item then has either `prepared` or `dead`.
@@ -182,11 +186,6 @@ class Guard(Generic[R]):
             if item.dead is None and not (self.judges and item.status in ("new", "again")):
                 self._note(False)
         self.pipeline.settle(self.store, items, now)
-
-    @property
-    def judges(self) -> bool:
-        """Whether the pipeline scores after the effects."""
-        return isinstance(self.pipeline, Judging)
 
     def judge(self, items: Sequence[Item], now: float) -> None:
         """After the effects: score what could not be scored before. A record that fails ends in a dead letter still.
