@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 Command = Callable[..., Any]
+TASKS = ("news", "transactions", "credit")  # the lines of models/tasks.py
 SETTINGS = (
     "kafka",
     "redis",
@@ -81,7 +82,7 @@ class Front(click.Group):
         "BenchError",
     )
 
-    extras = ("torch", "transformers", "onnx", "onnxscript", "safetensors", "sklearn")
+    extras = ("torch", "transformers", "onnx", "onnxscript", "safetensors", "sklearn", "lightgbm", "xgboost")
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
@@ -202,16 +203,19 @@ def send(topic: str, file: str, mapping: str) -> None:
 
 
 @main.command()
-@click.argument("pipeline", type=click.Choice(["news"]))
+@click.argument("pipeline", type=click.Choice(["news", "transactions", "credit"]))
 @click.argument("file")
 @MAP
 @click.option(
     "--all", "every", is_flag=True, help="Print every derived topic as {topic, key, value}, signals included."
 )
-def score(pipeline: str, file: str, mapping: str, every: bool) -> None:
+def score(pipeline: str, file: str, mapping: str, every: bool) -> Any:
     """Run a pipeline over FILE with no broker: records in, scored records out on standard output, in order."""
     columns = _room("streams.launch.rows:parse_mapping")(mapping)
-    _room("streams.launch.score:score")(_settings(joined=False), pipeline, file, columns, sys.stdout, every)
+    if pipeline == "credit":  # applications are a file, never a stream
+        return _room("streams.credit:score")(_settings(joined=False), file, columns, sys.stdout)
+    score_file = _room("streams.launch.score:score")
+    return score_file(_settings(joined=False), pipeline, file, columns, sys.stdout, every)
 
 
 @main.command()
@@ -240,18 +244,37 @@ def alerts(state: str | None, as_json: bool) -> None:
 
 
 @main.command()
-@click.argument("task", type=click.Choice(["news"]))
+@click.argument("task", type=click.Choice(TASKS))
 @click.option(
     "--data", "files", multiple=True, required=True, metavar="FILE", help="Labelled data; may be given again."
 )
 @MAP
 @click.option("--bundle", default=None, metavar="DIR", help="A bundle's folder. [default: the active bundle]")
+@click.option(
+    "--cut", metavar="TIME", help="Judge what follows; what comes before only builds state (transactions)."
+)
+@click.option(
+    "--label-delay",
+    type=click.FloatRange(0, 365),
+    metavar="DAYS",
+    help="Days until a fraud is known (transactions). [default: 7]",
+)
+@click.option(
+    "--exclude-known", is_flag=True, help="Leave out cards whose fraud was already known (transactions)."
+)
 @JSON
-def evaluate(task: str, files: tuple[str, ...], mapping: str, bundle: str | None, as_json: bool) -> None:
+def evaluate(
+    task: str,
+    files: tuple[str, ...],
+    mapping: str,
+    bundle: str | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
     """Quality figures of a bundle on labelled data."""
     columns = _room("streams.launch.rows:parse_mapping")(mapping)
-    figures = _room("models.evaluate:evaluate")(task, files, columns, bundle, _settings(joined=False))
-    _print(figures, as_json)
+    asked = _room("models.tasks:ask")(files, columns, **options)
+    _print(_room("models.tasks:evaluate")(task, asked, bundle, _settings(joined=False)), as_json)
 
 
 @main.group()
@@ -267,22 +290,72 @@ def models_list(as_json: bool) -> None:
 
 
 @models.command("train")
-@click.argument("task", type=click.Choice(["news"]))
+@click.argument("task", type=click.Choice(TASKS))
 @click.option(
     "--data",
     "files",
     multiple=True,
     metavar="FILE",
-    help="Labelled data. [default: the sets in TAPEWATCH_DATA]",
+    help="Labelled data. [default, news only: the sets in TAPEWATCH_DATA]",
 )
 @MAP
 @click.option(
+    "--from", "since", metavar="TIME", help="Train on what is not older; older payments build state."
+)
+@click.option("--until", metavar="TIME", help="Train on what is older.")
+@click.option(
+    "--label-delay",
+    type=click.FloatRange(0, 365),
+    metavar="DAYS",
+    help="Days until a fraud is known; younger payments are not trained on (transactions). [default: 7]",
+)
+@click.option("--without", default="", metavar="COLUMN,...", help="Columns that are not read (credit).")
+@click.option(
     "--out", default=None, metavar="DIR", help="Where the bundle is written. [default: TAPEWATCH_BUNDLES]"
 )
-def models_train(task: str, files: tuple[str, ...], mapping: str, out: str | None) -> None:
+def models_train(task: str, files: tuple[str, ...], mapping: str, out: str | None, **options: Any) -> None:
     """Train on your own data; the result is a bundle with its model card. Needs the extra `train`."""
     columns = _room("streams.launch.rows:parse_mapping")(mapping)
-    _room("models.train:train")(task, files, columns, out, _settings(joined=False))
+    asked = _room("models.tasks:ask")(files, columns, **options)
+    _room("models.tasks:train")(task, asked, out, _settings(joined=False))
+
+
+@main.command()
+@click.option("--bundle", default=None, metavar="DIR", help="A credit bundle. [default: the active one]")
+@JSON
+def scorecard(bundle: str | None, as_json: bool) -> None:
+    """Points for each value of each column, of a credit bundle."""
+    _print(_room("streams.credit:scorecard")(_settings(joined=False), bundle), as_json)
+
+
+@main.command()
+@click.argument("payment", metavar="ID")
+@JSON
+def why(payment: str, as_json: bool) -> None:
+    """The receipt of one decision: what was seen, model, thresholds, rules, reasons, stage times."""
+    found = _room("streams.launch.why:why")(_settings(), payment)
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+    else:
+        _print(_room("streams.launch.why:lines")(found), False)
+
+
+@main.group()
+def labels() -> None:
+    """What is known of past decisions."""
+
+
+@labels.command("export")
+@click.option(
+    "--ripe",
+    type=click.FloatRange(0.0),
+    default=30.0,
+    show_default=True,
+    help="Days until silence is a verdict.",
+)
+def labels_export(ripe: float) -> None:
+    """The judged payments on Kafka as JSON Lines on standard output, ready for `models train transactions --data`."""
+    _room("streams.launch.labelled:export_labelled")(_settings(), sys.stdout, ripe)
 
 
 @models.command("build")

@@ -102,11 +102,10 @@ class Reads:
             kept, self._ordered_at = found.movers[:MOVERS], now
             self._order = [mover.entity for mover in kept]
         found = replace(found, movers=kept)
-        for kept, name in ((self.history, "news"), (self.paid, "transactions")):
+        for rates, name in ((self.history, "news"), (self.paid, "transactions")):
             workers = found.health.of(name)
-            kept.append(
-                (now, sum(worker.rate for worker in workers), sum(worker.behind for worker in workers))
-            )
+            rate, behind = sum(worker.rate for worker in workers), sum(worker.behind for worker in workers)
+            rates.append((now, rate, behind))
         return found
 
     def _refresh(self, slot: _Slot, load: Callable[[Store, float], T]) -> None:

@@ -63,7 +63,7 @@ def value(name: str, found: float | str) -> str:
         return f"{100 * found:.0f} %"
     if "_to_" in name:
         return f"\u00d7 {found:.1f}"
-    if "count" in name or "frauds" in name or name == "hour":
+    if "_count_" in name or "frauds" in name or name == "hour":
         return f"{found:.0f}"
     if any(word in name for word in ("amount", "sum", "mean", "max")):
         return money(found)

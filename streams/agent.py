@@ -38,7 +38,9 @@ from streams.transport import TP, Intake
 
 log = logging.getLogger("tapewatch.agent")
 
-IN_FLIGHT = 2  # batches that are committed or published while the next is scored
+IN_FLIGHT = (
+    2  # batches that are committed or published while the next is scored; one more where it is judged too
+)
 SMALL = 16  # records of a batch that is scored and committed in one go, about 50 ms of a small model
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0  # seconds between two tries on a store that is away
 HEARTBEAT = 1.0
@@ -81,7 +83,7 @@ class Agent:
         self._lives: dict[str, str] = {}
         self._tail: asyncio.Task[None] | None = None
         self._decided: asyncio.Event | None = None  # set when the last batch has its effects and verdicts
-        self._slots = asyncio.Semaphore(IN_FLIGHT)
+        self._slots = asyncio.Semaphore(IN_FLIGHT + self._guard.judges)
         self._draining = asyncio.Lock()
         self._away_since: float | None = None
         self._intake: Intake | None = None

@@ -47,6 +47,7 @@ class Prepared(NamedTuple):
     effect: Any  # msgpack-able
     payload: Any = None
     outcome: str = "scored"  # or "filtered"
+    digest: str = ""  # of the record's id, where the pipeline has made it
 
 
 class Pipeline(Protocol[R_contra]):
@@ -151,6 +152,10 @@ class Guard(Generic[R]):
     store: Store
     kinds: Mapping[str, type[Record]]
     _failures: deque[bool] = field(default_factory=lambda: deque(maxlen=LAST))
+    judges: bool = field(init=False)  # whether the pipeline scores after the effects
+
+    def __post_init__(self) -> None:
+        self.judges = isinstance(self.pipeline, Judging)
 
     def prepare(self, items: Sequence[Item], now: float) -> None:
         """Decode and score: every item then has either `prepared` or `dead`.
@@ -178,14 +183,9 @@ class Guard(Generic[R]):
         for (topic, life), group in groupby(items, key=lambda item: (item.topic, item.life)):
             self._commit(topic, life, list(group), now)
         for item in items:
-            if item.dead is None:
+            if item.dead is None and not (self.judges and item.status in ("new", "again")):
                 self._note(False)
         self.pipeline.settle(self.store, items, now)
-
-    @property
-    def judges(self) -> bool:
-        """Whether the pipeline scores after the effects."""
-        return isinstance(self.pipeline, Judging)
 
     def judge(self, items: Sequence[Item], now: float) -> None:
         """After the effects: score what could not be scored before. A record that fails ends in a dead letter still.
@@ -200,11 +200,11 @@ class Guard(Generic[R]):
         waiting = [item for item in done if item.prepared and item.prepared.outcome == "scored"]
         for start in range(0, len(waiting), self.pipeline.batch):
             self._judge(pipeline, waiting[start : start + self.pipeline.batch], now)
+        for item in done:  # before they are condemned: a better bundle may judge them yet
+            self._note(item.dead is not None)
         failed = [item for item in waiting if item.dead is not None]
         if failed:
             self._condemn(failed)
-            for _ in failed:
-                self._note(True)
 
     def keep(self, items: Sequence[Item], now: float) -> None:
         """Remember what was judged. Raises Unavailable."""
@@ -360,7 +360,7 @@ def _step(item: Item) -> dict[str, Any]:
         return step | {"k": "dead_letter"}
     return step | {
         "k": item.prepared.outcome,
-        "d": digest(item.record.id),
+        "d": item.prepared.digest or digest(item.record.id),
         "ts": records.milliseconds(item.record.ts),
         "e": item.prepared.effect,
     }

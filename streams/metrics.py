@@ -3,7 +3,7 @@
 | metric | meaning |
 |---|---|
 | tapewatch_records_total{pipeline, outcome} | records by how they ended, from the store: all workers together |
-| tapewatch_stage_seconds{pipeline, stage} | time of a batch in a stage: score, store, publish |
+| tapewatch_stage_seconds{pipeline, stage} | time of a batch in a stage: score, store, judge, publish |
 | tapewatch_lag_records{pipeline, topic, partition} | records not done yet, of the partitions that this worker owns |
 | tapewatch_model_swaps_total{pipeline, outcome} | other versions of the model that were activated: done, or refused |
 | tapewatch_engine_fallbacks_total{pipeline, preferred, taken} | models that `auto` opened on another engine |

@@ -8,6 +8,7 @@ logs; `absorb` computes its features from what stood before it there; `judge` sc
 from __future__ import annotations
 
 import json
+import struct
 import time
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,8 +30,7 @@ from streams.payments.money import cents, parse_rates
 from streams.payments.rules import Hits, PaymentRules
 from streams.payments.scoring import Scorer, open_scorer
 from streams.records import LabelRecord, Malformed, Reason, Signal, Transaction, TransactionScored
-from streams.settings import Settings
-from streams.state.keys import Keys
+from streams.settings import Settings, SettingsError
 from streams.state.store import Store, digest, packed
 
 LABEL_WAITS = DAY  # ms that a label waits for its payment
@@ -43,11 +43,19 @@ CHUNKS = 8  # hashes that the receipts are kept in; the oldest goes as a whole
 QUEUE = 5_000  # reviews and blocks that wait for a verdict
 CASES_MS = 30 * DAY
 OVERDUE_AT_ONCE = 100
+_known = struct.Struct("<8sIIH8s8s").pack  # see payments.lua
 LONGEST_NAME = 64  # characters of an account or terminal in a key; a longer one is there by its digest
 
 
 def open_pipeline(settings: Settings, store: Store, threads: int) -> TransactionsPipeline:
-    """The pipeline with its model warm; for the table of pipelines."""
+    """The pipeline with its model warm; for the table of pipelines.
+
+    Raises SettingsError, RulebookError, and what opening the model raises.
+    """
+    try:
+        parse_costs(settings.costs)
+    except ValueError as error:
+        raise SettingsError(f"TAPEWATCH_COSTS: {error}") from None
     return TransactionsPipeline(settings, store, threads=threads)
 
 
@@ -76,6 +84,7 @@ class Verdict:
     features: NDArray[Any]
     at: float  # when the batch was judged, in seconds
     stages: dict[str, float]  # ms of the batch by stage
+    storms: Sequence[Signal] = ()  # rules that were suspended, or decide again, on the first of a batch
 
 
 class TransactionsPipeline:
@@ -97,7 +106,7 @@ class TransactionsPipeline:
         self._scorer.warm()
         self._ledger = Ledger(settings.payments_held, self._fetch)
         self._partitions = settings.partitions
-        self._receipts = settings.receipts
+        self._chunk = chunk_size(settings)
         self._transactions, self._labels = settings.topic("transactions"), settings.topic("labels")
         self._scored, self._signals = settings.topic("transactions.scored"), settings.topic("signals")
         self._lua = {"retain_ms": RETAIN, "expire_ms": EXPIRE_MS, "shrink": SHRINK, "unusual": UNUSUAL}
@@ -185,7 +194,7 @@ class TransactionsPipeline:
         yield Out(self._scored, record.account.encode("utf-8", "surrogatepass"), records.encode(scored))
         if decision.decision != "approve":
             yield from map(self._signal, _signals(record, decision))
-        yield from map(self._signal, self._rules.signals(record))
+        yield from map(self._signal, decision.storms)
 
     def mask(self, raw: bytes) -> bytes:
         """Kept as they are."""
@@ -204,7 +213,7 @@ class TransactionsPipeline:
                 "prefix": self._keys.prefix,
                 "now": int(now * 1000),
                 "day": int(now * 1000) // DAY,
-                "chunk": max(1, self._receipts // (CHUNKS - 1)),
+                "chunk": self._chunk,
                 "chunks": CHUNKS,
                 "queue_max": QUEUE,
                 "cases_ms": CASES_MS,
@@ -245,16 +254,9 @@ class TransactionsPipeline:
             stand_in(terminal),
             country_code(record.country),
         )
-        identity, counterpart = ref[:8].encode(), stand_in(account)
+        identity = ref[:8].encode()
         (read_a, last_a, cut_a, extend_a), (read_t, last_t, cut_t, extend_t) = claims
-        known = (
-            identity
-            + payment.terminal.to_bytes(4, "little")
-            + counterpart.to_bytes(4, "little")
-            + payment.country.to_bytes(2, "little")
-            + last_a
-            + last_t
-        )
+        known = _known(identity, payment.terminal, stand_in(account), payment.country, last_a, last_t)
         effect = {
             "a": keys[0],
             "t": keys[1],
@@ -265,7 +267,7 @@ class TransactionsPipeline:
             "b": packed(known),
             "k": (read_a, read_t, cut_a, cut_t, extend_a, extend_t),
         }
-        return Prepared(effect, Case(payment, identity, keys, claims, ref))
+        return Prepared(effect, Case(payment, identity, keys, claims, ref), digest=ref)
 
     def _label(self, record: LabelRecord, now: int) -> Prepared:
         if record.subject != "transaction":
@@ -292,6 +294,7 @@ class TransactionsPipeline:
         modelled = time.perf_counter()
         batch = [record for record, _ in payments]
         hits = self._rules.judge(batch, features, scores, now)
+        storms = list(self._rules.signals(batch[-1]))
         times = np.array([case.payment.time for _, case in payments], np.int64)
         amounts = features[:, 0]
         review, block = self._policy.thresholds(scores, amounts, features[:, KNOWN], times)
@@ -312,7 +315,7 @@ class TransactionsPipeline:
         for index, (score, decision, hit, lower, upper) in enumerate(rows):
             yield Verdict(
                 round(score, 6), DECISIONS[decision], hit, (lower, upper), reasons.get(index, []),
-                features[index], now, stages,
+                features[index], now, stages, () if index else storms,
             )  # fmt: skip
 
     def _kept(self, item: Item, case: Case, verdict: Verdict) -> dict[str, Any]:
@@ -369,6 +372,11 @@ def arrays(judged: Sequence[Judged]) -> tuple[NDArray[np.float32], NDArray[np.fl
     return features, np.frombuffer(joined, "<f4").reshape(len(judged), STEPS, len(STEP))
 
 
+def chunk_size(settings: Settings) -> int:
+    """Receipts in one hash of the store."""
+    return max(1, settings.receipts // (CHUNKS - 1))
+
+
 def key_name(name: str) -> str:
     """What stands for an account or terminal in a key."""
     return name if len(name) <= LONGEST_NAME else digest(name)
@@ -387,11 +395,6 @@ def country_code(country: str) -> int:
         if len(code) == 2 and code.isascii()
         else zlib.crc32(code.encode("utf-8", "surrogatepass")) & 0xFFFF
     )
-
-
-def account_of(keys: Keys, name: str) -> str:
-    """The key of an account's log."""
-    return keys.account(key_name(name))
 
 
 def _signals(record: Transaction, verdict: Verdict) -> Iterator[Signal]:

@@ -11,7 +11,7 @@ from streams.publisher import Publisher
 from streams.records import LabelRecord, Malformed
 from streams.settings import Settings
 
-WITHIN = 5.0  # seconds that a broker gets to answer
+WITHIN = 10.0  # seconds that a broker gets to answer
 FRAUD, LEGIT = "fraud", "legit"
 
 

@@ -29,6 +29,7 @@ from streams.launch.supervise import START_AGAIN, STAY_DOWN, Supervisor
 from streams.metrics import Metrics
 from streams.pipelines import PIPELINES, open_pipeline
 from streams.publisher import Publisher
+from streams.rulebook import RulebookError
 from streams.settings import Settings, SettingsError, read_settings
 from streams.state.store import LostPlace, Store
 
@@ -69,7 +70,7 @@ def run_one(settings: Settings, name: str) -> int:
     store = Store(settings.redis, settings.prefix, dedupe_hours=settings.dedupe_hours)
     try:
         pipeline = open_pipeline(name, settings, store, settings.threads or cores())
-    except (BundleError, EngineError, GazetteerError) as error:
+    except (BundleError, EngineError, GazetteerError, RulebookError, SettingsError) as error:
         log.error("%s", error)
         return STAY_DOWN
     metrics = Metrics(name, store)

@@ -1,4 +1,4 @@
-"""The features of payments computed again, by looking at every earlier payment: slow, and with no code of the fast way."""
+"""The features of payments again, by a look at every earlier payment: slow, and with no code of the fast way."""
 
 from __future__ import annotations
 

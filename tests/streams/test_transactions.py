@@ -5,12 +5,14 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from streams.guard import Guard, Item
+from streams.launch.why import UnknownEntity, lines, why
 from streams.payments.features import FEATURES
 from tests.streams.tills import DAY, Tills, offline, row_of, sequence_of, stream
 
@@ -265,3 +267,39 @@ def test_other_labels_are_left_to_others(tills: Tills) -> None:
     outs = tills.through(worker, batch, NOW)
     assert tills.store.outcomes("transactions") == {"filtered": 1, "dead_letter": 1}
     assert [dict(out.headers)["dlq.stage"] for out in outs] == [b"decode"]
+
+
+def test_why_tells_the_whole_decision(tills: Tills) -> None:
+    """The receipt has the record, the features and, though nobody asked at the time, the reasons that add up."""
+    at = int(NOW * 1000) - DAY
+    worker = tills.worker()
+    batch = [tills.payment(f"p{i}", at + i * 1000, "a", "t", 5_000, country="DE") for i in range(3)]
+    tills.through(worker, batch, NOW)
+    settings = replace(tills.settings, redis=tills.store.url)
+    found = why(settings, "p2")
+    assert (found["id"], found["decision"], found["model"]) == ("p2", "approve", "tiny")
+    assert found["features"]["account_count_1h"] == 2
+    assert found["record"]["country"] == "DE"
+    odds = sum(reason["contribution"] for reason in found["reasons"])
+    assert found["score"] == pytest.approx(1 / (1 + np.exp(-odds)), abs=1e-6)
+    assert {row["what"] for row in lines(found)} >= {"decision", "record.account", "feature amount"}
+    with pytest.raises(UnknownEntity, match="no receipt of 'p9'"):
+        why(settings, "p9")
+
+
+def test_receipts_are_bounded(tills: Tills) -> None:
+    """Of approvals the newest thousand or so are known, and no more."""
+    tills.settings = replace(tills.settings, receipts=1_000, redis=tills.store.url)
+    worker, at = tills.worker(), int(NOW * 1000) - DAY
+    for start in range(0, 3_000, 500):
+        batch = [tills.payment(f"p{start + i}", at, f"a{i}", "t", 100) for i in range(500)]
+        judged = tills.through(worker, batch, NOW)
+        assert judged
+    kept = sum(
+        int(tills.store.client.hlen(key))
+        for key in tills.store.client.scan_iter(f"{tills.store.keys.prefix}:payments:receipts:*")
+    )
+    assert 1_000 <= kept <= 1_000 * 10 // 7 + 500
+    assert why(tills.settings, "p2999")["id"] == "p2999"
+    with pytest.raises(UnknownEntity):
+        why(tills.settings, "p0")
