@@ -93,7 +93,9 @@ class Explainer:
     def contributions(self, row: NDArray[Any]) -> NDArray[np.float64]:
         """Of each feature of one row (float32 [features]); with `base` they add up to the raw score."""
         parts = self._table[self._pattern(row), self._rows]
-        found: NDArray[np.float64] = np.bincount(self._bin, parts.ravel(), self._features + 1)[:-1]
+        found: NDArray[np.float64] = np.bincount(
+            self._bin, weights=parts.ravel(), minlength=self._features + 1
+        )[:-1]
         return found
 
     def score(self, row: NDArray[Any]) -> float:

@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             inside, outside = fold == number, fold != number
             ours.append(roc_auc(label[inside], fit(rows[outside], label[outside], seed).score(rows[inside])))
             plain = lightgbm.LGBMClassifier(verbose=-1, n_jobs=1).fit(rows[outside], label[outside])
-            theirs.append(roc_auc(label[inside], plain.predict_proba(rows[inside])[:, 1]))
+            theirs.append(roc_auc(label[inside], np.asarray(plain.predict_proba(rows[inside]))[:, 1]))
         sys.stderr.write(f"seed {seed}: {np.mean(ours):.5f} against {np.mean(theirs):.5f}\n")
     better = np.array(ours) - np.array(theirs)
     n = len(ours)

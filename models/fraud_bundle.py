@@ -122,8 +122,8 @@ def prove(
         engine = OnnxCpu((folder / name).read_bytes(), "fp32", len(FEATURES))
         made = engine.infer({"features": features} if name == TREES else {"steps": steps})[:, 0]
         engine.close()
-        parts = (made, other) if name == TREES else (tree, made)
-        found[name] = _parity(truth, fitted.blend.probability(*parts, features))
+        served = (made, other) if name == TREES else (tree, made)
+        found[name] = _parity(truth, fitted.blend.probability(served[0], served[1], features))
         if found[name].max_difference > MOST[name]:
             raise TrainingError(
                 f"{name} differs by {found[name].max_difference}, at most {MOST[name]} is allowed"

@@ -77,7 +77,8 @@ def read(
     columns = columns[np.argsort(columns[:, 0], kind="stable")]
     label = columns[:, 5].astype(np.int8)
     known = np.where(label == 1, columns[:, 0] + int(label_delay * DAY), NEVER)
-    return Payments(Table(*columns[:, :5].T.copy(), known), label)
+    when, cents, account, terminal, country = columns[:, :5].T.copy()
+    return Payments(Table(when, cents, account, terminal, country, known), label)
 
 
 def _payment(

@@ -112,8 +112,8 @@ def fit(
         part = _trees(features, label, kept[outside], weight[outside], recipe, [seed])
         tree[inside] = part.score(features[kept[inside]])
         if steps is not None:
-            network = _network(steps, label, kept[outside], recipe, seed)
-            other[inside] = fraud_sequence.score(network, steps(kept[inside]))
+            part_network = _network(steps, label, kept[outside], recipe, seed)
+            other[inside] = fraud_sequence.score(part_network, steps(kept[inside]))
     blend = fit_blend(
         tree, other if steps is not None else None, features[kept], label[kept], weight, recipe.ridge
     )
