@@ -93,10 +93,8 @@ class Explainer:
     def contributions(self, row: NDArray[Any]) -> NDArray[np.float64]:
         """Of each feature of one row (float32 [features]); with `base` they add up to the raw score."""
         parts = self._table[self._pattern(row), self._rows]
-        found: NDArray[np.float64] = np.bincount(
-            self._bin, weights=parts.ravel(), minlength=self._features + 1
-        )[:-1]
-        return found
+        found = np.bincount(self._bin, weights=parts.ravel(), minlength=self._features + 1)
+        return np.asarray(found[:-1], np.float64)
 
     def score(self, row: NDArray[Any]) -> float:
         """The raw score of one row: the sum of the leaves it falls into."""

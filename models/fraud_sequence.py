@@ -29,6 +29,9 @@ _CIRCLE = [STEP.index("hour_sine"), STEP.index("hour_cosine")]
 class Network(nn.Module):
     """`steps` float32 [n, STEPS, len(STEP)] -> log-odds float32 [n, 1]."""
 
+    mean: torch.Tensor
+    scale: torch.Tensor
+
     def __init__(self, mean: NDArray[Any] | None = None, scale: NDArray[Any] | None = None) -> None:
         super().__init__()
         size = len(STEP)
@@ -77,7 +80,7 @@ def fit(
             found = network(x[rows])[:, 0]
             loss = nn.functional.binary_cross_entropy_with_logits(found, y[rows], w[rows])
             optimiser.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
             pace.step()
     return network.eval()
@@ -86,7 +89,8 @@ def fit(
 def score(network: Network, steps: NDArray[np.float32]) -> NDArray[np.float64]:
     """Log-odds [n]."""
     with torch.no_grad():
-        parts = [network(part)[:, 0] for part in torch.from_numpy(steps).split(8192)]
+        chunks = range(0, len(steps), 8192)
+        parts = [network(torch.from_numpy(steps[low : low + 8192]))[:, 0] for low in chunks]
     return torch.cat(parts).double().numpy() if parts else np.zeros(0)
 
 

@@ -155,16 +155,14 @@ def graph(ensemble: Ensemble) -> onnx.ModelProto:
             else:
                 waiting += [(node["left_child"], left), (node["right_child"], right)]
                 node_id += 2
-    node = helper.make_node(
-        "TreeEnsembleRegressor",
-        ["features"],
-        ["logits"],
-        domain="ai.onnx.ml",
-        n_targets=1,
-        post_transform="NONE",
+    attributes: dict[str, Any] = {
+        "n_targets": 1,
+        "post_transform": "NONE",
         **{f"nodes_{name}": values for name, values in columns.items()},
         **{f"target_{name}": values for name, values in target.items()},
-    )
+    }
+    operator = "TreeEnsembleRegressor"
+    node = helper.make_node(operator, ["features"], ["logits"], domain="ai.onnx.ml", **attributes)
     made = helper.make_graph(
         [node],
         "trees",

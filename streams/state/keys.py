@@ -19,7 +19,8 @@ the prefix and the life, and follow the comments here.
 | alert, alerts, active | see transition.lua | never (bounded) |
 | periods | list `from:to` in ms of an entity's incidents, `to` empty while one lasts | 7 hours after the last |
 | outbox | list of publications, one a pipeline and partition | never (drained) |
-| payments:account, payments:terminal | string: a log, see payments.lua | 150 days after its last record |
+| account, terminal | `payments:account:...`, a string: a log, see payments.lua | 150 days after its last record |
+| payments | the keys below, each `payments:<name>...` | |
 | payments:known | hash digest -> what a label needs of a payment, see labels.lua | 150 days |
 | payments:waiting | hash digest -> label without a payment; `:due` zset, `:dead` dead letters | never (a day each) |
 | payments:matured | hash `<decision>:<verdict>` -> labelled payments of a day, `:cents` their amounts | 400 days |
