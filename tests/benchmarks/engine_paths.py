@@ -49,7 +49,7 @@ def by_onnxruntime(bundle: Bundle) -> Run:
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     graph = bundle.read(bundle.manifest.engines["onnxruntime"].file)
     session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-    return lambda ids, mask: session.run(None, {"input_ids": ids, "attention_mask": mask})[0]  # type: ignore[no-any-return]
+    return lambda ids, mask: session.run(None, {"input_ids": ids, "attention_mask": mask})[0]
 
 
 def by_openvino(bundle: Bundle) -> Run:
@@ -60,7 +60,7 @@ def by_openvino(bundle: Bundle) -> Run:
     model = core.read_model(bundle.read(bundle.manifest.engines["onnxruntime"].file))
     compiled = core.compile_model(model, "CPU", {"INFERENCE_NUM_THREADS": 1, "PERFORMANCE_HINT": "LATENCY"})
     request = compiled.create_infer_request()
-    return lambda ids, mask: request.infer({"input_ids": ids, "attention_mask": mask})[0]  # type: ignore[no-any-return]
+    return lambda ids, mask: request.infer({"input_ids": ids, "attention_mask": mask})[0]
 
 
 def tokenizer(bundle: Bundle, pad_to: int | None = None) -> Tokenizer:
@@ -143,12 +143,12 @@ def run(
         rates["padded"].append(PADDED / seconds(lambda p=padded: [bare.run(*one) for one in p]))  # type: ignore[misc]
         if plain is not None:
             rates["plain"].append(
-                PER_EVENT / seconds(lambda c=chosen: [plain(t, truncation=True) for t in c[:PER_EVENT]])
-            )  # type: ignore[misc]
-        for engine, other in others.items():
+                PER_EVENT / seconds(lambda c=chosen: [plain(t, truncation=True) for t in c[:PER_EVENT]])  # type: ignore[misc]
+            )
+        for engine_name, other in others.items():
             some = chosen[:SHORT]
             base = seconds(lambda s=some: ours.probabilities(s))  # type: ignore[misc]
-            speeds[engine].append(base / seconds(lambda s=some, o=other: o.probabilities(s)))  # type: ignore[misc]
+            speeds[engine_name].append(base / seconds(lambda s=some, o=other: o.probabilities(s)))  # type: ignore[misc]
     return [
         row("engine.texts_per_second", rates["ours"], "1/s", against=f"{name}, one thread, {ours.engine}"),
         _ratio(

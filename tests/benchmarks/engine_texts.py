@@ -6,7 +6,7 @@ import csv
 import random
 
 from models.splits import SENTFIN, data_folder
-from tests.streams.crash import titles
+from tests.streams.loads import titles
 
 SEED = 20261130
 

@@ -78,8 +78,8 @@ def _measure(url: str, payments: Sequence[Paid], rounds: int) -> tuple[list[floa
     theirs.load(before)
     found: tuple[list[float], list[float]] = ([], [])
     for part in parts:
-        for rates, way in zip(found, (ours, theirs), strict=True):
-            rates.append(len(part) / way.take(part))
+        found[0].append(len(part) / ours.take(part))
+        found[1].append(len(part) / theirs.take(part))
     tills.store.client.flushdb()
     return found
 

@@ -32,7 +32,8 @@ class Plain:
 
     def score(self, features: NDArray[Any], sequences: NDArray[Any]) -> NDArray[Any]:
         """By `_parts`."""
-        return 1.0 / (1.0 + np.exp(-self._parts(features).sum(axis=1)))
+        shares: NDArray[Any] = 1.0 / (1.0 + np.exp(-self._parts(features).sum(axis=1)))
+        return shares
 
     def reasons(self, features: NDArray[Any], sequences: NDArray[Any]) -> list[list[Reason]]:
         """Each part."""

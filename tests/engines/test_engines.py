@@ -167,7 +167,7 @@ CASES = {
 }
 
 
-@pytest.fixture(params=CASES.values(), ids=CASES.keys(), scope="module")
+@pytest.fixture(params=list(CASES.values()), ids=list(CASES), scope="module")
 def case(request: pytest.FixtureRequest) -> Case:
     found: Case = request.param
     if reason := found.lacks():
