@@ -4,14 +4,15 @@ Dynamic quantisation takes one scale for a whole batch, so a headline's answer d
 outlier costs all of them precision. Here the scales are fixed beforehand on calibration texts: an answer depends on
 its own text only, and nothing is measured at run time. Outlier channels are smoothed into the weights
 (SmoothQuant, Xiao et al. 2023); smoothing and clipping are chosen per product by the error of its output.
-Weights use seven of their eight bits: processors without VNNI add pairs of products in 16 bits, which would
-saturate, and answers would differ between machines.
+Processors without VNNI add the products of two neighbouring rows in 16 bits, which would saturate, and answers
+would differ between machines: so the weights of two such rows together have the eight bits of one. As both are
+seldom large, that costs half a bit, where seven bits for each weight would cost one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,40 +25,54 @@ from engines.engine import Arrays
 
 Floats = NDArray[np.float32]
 
-WEIGHT_LEVELS = 63  # seven bits, see above
+MOST = 127  # of a weight, and of the sum of two rows of a pair, see above
 SMOOTHINGS = (0.0, 0.3, 0.5, 0.7)  # the exponent alpha of SmoothQuant; 0 is none
 CLIPS = (1.0, 0.85, 0.7, 0.55, 0.4)  # the share of the seen range that is kept
 WORTH_A_PASS = 0.8  # smoothing costs a pass over the input: its error must be at most this share
 SMALLEST = 1 << 14  # weights; a smaller product (the head) stays in float32
 SAMPLE = 512  # tokens on which a choice is judged, and with them
 EXTREMES = 64  # channels whose largest and smallest token is added
+DAMPING = 0.01  # of the mean square of an input, against calibration tokens learned by heart
+BLOCK = 128  # rows that are rounded before the rest is corrected
 
 
-@dataclass
+@dataclass(frozen=True)
 class Product:
-    """One `x @ weight + bias` of the graph, with tokens that were seen at its input."""
+    """One `x @ weight + bias` of the graph."""
 
     matmul: onnx.NodeProto
     add: onnx.NodeProto
     weight: Floats
     bias: Floats
-    seen: Floats
 
 
 @dataclass(frozen=True)
 class Choice:
-    """How a product is quantised: x -> round(x / smooth / scale) + zero."""
+    """How a product's input is quantised: x -> round(x / smooth / scale) + zero."""
 
     smooth: Floats | None
     scale: np.float32
     zero: int
+    error: float
+
+    def integers(self, x: Floats) -> Floats:
+        """What the integer product sees of `x`, the zero point taken away."""
+        even = x if self.smooth is None else x / self.smooth
+        found: Floats = np.clip(np.rint(even / self.scale) + self.zero, 0, 255) - np.float32(self.zero)
+        return found
+
+
+@dataclass(frozen=True)
+class Rounded:
+    """A product's weight as integers with a scale for each column, and its bias."""
+
     weight: NDArray[np.int8]
     columns: Floats
-    error: float
+    bias: Floats
 
 
 def quantise(
-    graph: onnx.ModelProto, calibration: Iterable[Arrays], exact: frozenset[str] = frozenset()
+    graph: onnx.ModelProto, calibration: Sequence[Arrays], exact: frozenset[str] = frozenset()
 ) -> None:
     """Replace in `graph`, in place, the products with constant weights, and the word table.
 
@@ -68,8 +83,10 @@ def quantise(
     seen = _observe(graph, sorted({product.matmul.input[0] for product in products}), calibration)
     replaced: dict[str, list[onnx.NodeProto]] = {}
     for product in products:
-        product.seen = seen[product.matmul.input[0]]
-        replaced[product.matmul.name] = _integer_nodes(graph, product, choose(product))
+        tokens = seen[product.matmul.input[0]]
+        choice = choose(product, tokens)
+        rounded = compensate(product, choice, tokens)
+        replaced[product.matmul.name] = _integer_nodes(graph, product, choice, rounded)
         replaced[product.add.name] = []
     replaced.update(_integer_table(graph))
     nodes = [new for node in graph.graph.node for new in replaced.get(node.name, [node])]
@@ -84,20 +101,21 @@ def quantise(
     onnx.checker.check_model(graph)
 
 
-def choose(product: Product) -> Choice:
-    """The smoothing and clipping with the least squared error of the product's output on what was seen."""
-    truth = product.seen @ product.weight
-    plain = min((_try(product, truth, 0.0, clip) for clip in CLIPS), key=lambda found: found.error)
+def choose(product: Product, seen: Floats) -> Choice:
+    """The smoothing and clipping with the least squared error of the product's output on a sample of `seen`."""
+    sample = _sample(seen)
+    truth = sample @ product.weight
+    plain = min((_try(product, sample, truth, 0.0, clip) for clip in CLIPS), key=lambda found: found.error)
     smooth = min(
-        (_try(product, truth, alpha, clip) for alpha in SMOOTHINGS[1:] for clip in CLIPS),
+        (_try(product, sample, truth, alpha, clip) for alpha in SMOOTHINGS[1:] for clip in CLIPS),
         key=lambda found: found.error,
     )
     return smooth if smooth.error <= WORTH_A_PASS * plain.error else plain
 
 
-def _try(product: Product, truth: Floats, alpha: float, clip: float) -> Choice:
+def _try(product: Product, seen: Floats, truth: Floats, alpha: float, clip: float) -> Choice:
     smooth: Floats | None = None
-    x, weight = product.seen, product.weight
+    x, weight = seen, product.weight
     if alpha:
         ranges = np.maximum(np.abs(x).max(axis=0), 1e-5)
         rows = np.maximum(np.abs(weight).max(axis=1), 1e-5)
@@ -106,12 +124,53 @@ def _try(product: Product, truth: Floats, alpha: float, clip: float) -> Choice:
     low, high = float(x.min()) * clip, float(x.max()) * clip
     low, high = min(low, 0.0), max(high, 1e-6)
     scale = np.float32((high - low) / 255)
-    zero = round(-low / float(scale))
-    columns = (np.maximum(np.abs(weight).max(axis=0), 1e-8) / WEIGHT_LEVELS).astype(np.float32)
-    integers = np.rint(weight / columns).astype(np.int8)
-    rounded = np.clip(np.rint(x / scale) + zero, 0, 255) - zero
-    answer = (rounded.astype(np.float32) @ integers.astype(np.float32)) * (scale * columns)
-    return Choice(smooth, scale, zero, integers, columns, float(np.square(answer - truth).mean()))
+    choice = Choice(smooth, scale, round(-low / float(scale)), 0.0)
+    columns = _columns(weight)
+    answer = (choice.integers(seen) @ np.rint(weight / columns)) * (scale * columns)
+    return replace(choice, error=float(np.square(answer - truth).mean()))
+
+
+def compensate(product: Product, choice: Choice, seen: Floats) -> Rounded:
+    """The weight as integers, chosen so that the product of the quantised `seen` stays what it is in floats.
+
+    Rows are rounded one after the other, and what a row loses the rows after it make up, as far as they see the same
+    (GPTQ, Frantar et al. 2023). The mean of what remains, with what quantising the input loses, goes into the bias.
+    """
+    x = choice.integers(seen) * choice.scale
+    weight = product.weight.astype(np.float64)
+    if choice.smooth is not None:
+        weight = weight * choice.smooth[:, None]
+    square = (x.T @ x).astype(np.float64) / len(x)
+    square += DAMPING * np.diag(square).mean() * np.eye(len(square))
+    factor = np.linalg.cholesky(np.linalg.inv(square)).T  # upper triangular
+    columns = _columns(weight.astype(np.float32))
+    integers = np.zeros(weight.shape)
+    for first in range(0, len(weight), BLOCK):
+        end = min(first + BLOCK, len(weight))
+        lost = np.zeros((end - first, weight.shape[1]))
+        for i in range(first, end):
+            low, high = _room(integers[i - 1]) if i % 2 else (-MOST, MOST)
+            integers[i] = np.clip(np.rint(weight[i] / columns), low, high)
+            lost[i - first] = (weight[i] - integers[i] * columns) / factor[i, i]
+            weight[i + 1 : end] -= np.outer(factor[i, i + 1 : end], lost[i - first])
+        weight[end:] -= factor[first:end, end:].T @ lost
+    answer = (x @ integers.astype(np.float32)) * columns
+    bias = product.bias + (seen @ product.weight - answer).mean(axis=0)
+    return Rounded(integers.astype(np.int8), columns, bias.astype(np.float32))
+
+
+def _columns(weight: Floats) -> Floats:
+    """The scale of each column: as fine as the largest weight and the largest pair allow."""
+    even = np.zeros((len(weight) + len(weight) % 2, weight.shape[1]), np.float32)
+    even[: len(weight)] = weight
+    pairs = np.maximum(np.abs(even[::2] + even[1::2]), np.maximum(np.abs(even[::2]), np.abs(even[1::2])))
+    found: Floats = (np.maximum(pairs.max(axis=0), 1e-8) / MOST).astype(np.float32)
+    return found
+
+
+def _room(before: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The least and the largest weight that may stand beside those of the row before."""
+    return np.maximum(-MOST, -MOST - before), np.minimum(MOST, MOST - before)
 
 
 def _products(graph: onnx.ModelProto, exact: frozenset[str]) -> Iterator[Product]:
@@ -128,22 +187,28 @@ def _products(graph: onnx.ModelProto, exact: frozenset[str]) -> Iterator[Product
         biases = [name for name in add.input if name in constants]
         if weight.size >= SMALLEST and add.op_type == "Add" and biases:
             bias = numpy_helper.to_array(constants[biases[0]])
-            yield Product(node, add, weight, bias, np.zeros((0, len(weight)), np.float32))
+            yield Product(node, add, weight, bias)
 
 
-def _observe(graph: onnx.ModelProto, names: list[str], calibration: Iterable[Arrays]) -> dict[str, Floats]:
-    """Tokens at the named places: a sample, and with it those that hold a channel's extremes."""
+def _observe(graph: onnx.ModelProto, names: list[str], calibration: Sequence[Arrays]) -> dict[str, Floats]:
+    """All tokens, [n, width], at the named places; padding left out."""
     probe = onnx.ModelProto()
     probe.CopyFrom(graph)
+    del probe.graph.output[:]
     for name in names:
         probe.graph.output.append(helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))
-    session = onnxruntime.InferenceSession(probe.SerializeToString(), providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # what nobody reads any more is no news
+    session = onnxruntime.InferenceSession(
+        probe.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    inputs = [put.name for put in session.get_inputs()]
     seen: dict[str, list[Floats]] = {name: [] for name in names}
     for batch in calibration if names else ():
         real = batch["attention_mask"].astype(bool)
-        for name, found in zip(names, session.run(names, dict(batch)), strict=True):
+        for name, found in zip(names, session.run(names, {put: batch[put] for put in inputs}), strict=True):
             seen[name].append(found[real])
-    return {name: _sample(np.concatenate(found)) for name, found in seen.items()}
+    return {name: np.concatenate(found) for name, found in seen.items()}
 
 
 def _sample(tokens: Floats) -> Floats:
@@ -159,7 +224,9 @@ def _put(graph: onnx.ModelProto, name: str, value: NDArray[Any]) -> str:
     return name
 
 
-def _integer_nodes(graph: onnx.ModelProto, product: Product, choice: Choice) -> list[onnx.NodeProto]:
+def _integer_nodes(
+    graph: onnx.ModelProto, product: Product, choice: Choice, rounded: Rounded
+) -> list[onnx.NodeProto]:
     source, name = product.matmul.input[0], product.matmul.input[1]
     nodes = []
     if choice.smooth is not None:
@@ -172,9 +239,9 @@ def _integer_nodes(graph: onnx.ModelProto, product: Product, choice: Choice) -> 
     nodes.append(
         helper.make_node("QuantizeLinear", [source, scale, zero], [integer], f"{name}.QuantizeLinear")
     )
-    weight = _put(graph, f"{name}.int8", choice.weight)
-    columns = _put(graph, f"{name}.columns", choice.columns)
-    bias = _put(graph, f"{name}.bias", product.bias)
+    weight = _put(graph, f"{name}.int8", rounded.weight)
+    columns = _put(graph, f"{name}.columns", rounded.columns)
+    bias = _put(graph, f"{name}.bias", rounded.bias)
     inputs = [integer, weight, scale, columns, zero, "", bias]
     kind = "MatMulIntegerToFloat"
     out = [product.add.output[0]]
