@@ -27,11 +27,11 @@ Floats = NDArray[np.float32]
 
 MOST = 127  # of a weight, and of the sum of two rows of a pair, see above
 SMOOTHINGS = (0.0, 0.3, 0.5, 0.7)  # the exponent alpha of SmoothQuant; 0 is none
-CLIPS = (1.0, 0.85, 0.7, 0.55, 0.4)  # the share of the seen range that is kept
-WORTH_A_PASS = 0.8  # smoothing costs a pass over the input: its error must be at most this share
+CLIPS = (1.0, 0.85, 0.7, 0.5, 0.35, 0.2, 0.1)  # the share of the seen range that is kept
+BEYOND = 16  # channels whose values outside the range are multiplied in float32
+WORTH_A_PASS = 0.6  # smoothing and those channels cost a pass each: the error must be at most this share
 SMALLEST = 1 << 14  # weights; a smaller product (the head) stays in float32
-SAMPLE = 512  # tokens on which a choice is judged, and with them
-EXTREMES = 64  # channels whose largest and smallest token is added
+SAMPLE = 1024  # tokens on which a choice is judged; ranges are those of all
 DAMPING = 0.01  # of the mean square of an input, against calibration tokens learned by heart
 BLOCK = 128  # rows that are rounded before the rest is corrected
 
@@ -48,17 +48,33 @@ class Product:
 
 @dataclass(frozen=True)
 class Choice:
-    """How a product's input is quantised: x -> round(x / smooth / scale) + zero."""
+    """How a product's input is quantised: x -> round(x / smooth / scale) + zero, within a byte.
+
+    What the channels `beyond` have outside that range is multiplied in float32 and added.
+    """
 
     smooth: Floats | None
     scale: np.float32
     zero: int
+    beyond: NDArray[np.intp]
     error: float
 
     def integers(self, x: Floats) -> Floats:
         """What the integer product sees of `x`, the zero point taken away."""
         even = x if self.smooth is None else x / self.smooth
         found: Floats = np.clip(np.rint(even / self.scale) + self.zero, 0, 255) - np.float32(self.zero)
+        return found
+
+    def limits(self) -> Floats:
+        """The least and the largest value, [2, beyond], of the channels `beyond` that the range holds."""
+        ends = np.array([[-self.zero], [255 - self.zero]], np.float32) * self.scale
+        found: Floats = ends * (np.ones(1, np.float32) if self.smooth is None else self.smooth[self.beyond])
+        return np.broadcast_to(found, (2, len(self.beyond))).astype(np.float32)
+
+    def excess(self, x: Floats) -> Floats:
+        """What the channels `beyond` have outside the range, [n, beyond]."""
+        low, high = self.limits()
+        found: Floats = x[:, self.beyond] - np.clip(x[:, self.beyond], low, high)
         return found
 
 
@@ -102,32 +118,45 @@ def quantise(
 
 
 def choose(product: Product, seen: Floats) -> Choice:
-    """The smoothing and clipping with the least squared error of the product's output on a sample of `seen`."""
-    sample = _sample(seen)
+    """The smoothing, range and channels beyond it with the least squared error of the output on some of `seen`."""
+    sample = seen[np.linspace(0, len(seen) - 1, min(SAMPLE, len(seen)), dtype=int)]
     truth = sample @ product.weight
-    plain = min((_try(product, sample, truth, 0.0, clip) for clip in CLIPS), key=lambda found: found.error)
-    smooth = min(
-        (_try(product, sample, truth, alpha, clip) for alpha in SMOOTHINGS[1:] for clip in CLIPS),
-        key=lambda found: found.error,
-    )
-    return smooth if smooth.error <= WORTH_A_PASS * plain.error else plain
+    peaks = np.stack([seen.min(axis=0), seen.max(axis=0)])  # of each channel
+    tried = [found for alpha in SMOOTHINGS for found in _tries(product, sample, peaks, truth, alpha)]
+
+    def cost(found: Choice) -> float:
+        passes = (found.smooth is not None) + (len(found.beyond) > 0)
+        return found.error / float(WORTH_A_PASS**passes)
+
+    return min(tried, key=cost)
 
 
-def _try(product: Product, seen: Floats, truth: Floats, alpha: float, clip: float) -> Choice:
+def _tries(product: Product, sample: Floats, peaks: Floats, truth: Floats, alpha: float) -> Iterator[Choice]:
+    """Each range with one exponent of smoothing, without and with channels beyond it."""
     smooth: Floats | None = None
-    x, weight = seen, product.weight
+    even, weight = peaks, product.weight
     if alpha:
-        ranges = np.maximum(np.abs(x).max(axis=0), 1e-5)
+        ranges = np.maximum(np.abs(peaks).max(axis=0), 1e-5)
         rows = np.maximum(np.abs(weight).max(axis=1), 1e-5)
         smooth = (ranges**alpha / rows ** (1 - alpha)).astype(np.float32)
-        x, weight = x / smooth, weight * smooth[:, None]
-    low, high = float(x.min()) * clip, float(x.max()) * clip
-    low, high = min(low, 0.0), max(high, 1e-6)
-    scale = np.float32((high - low) / 255)
-    choice = Choice(smooth, scale, round(-low / float(scale)), 0.0)
+        even, weight = peaks / smooth, weight * smooth[:, None]
     columns = _columns(weight)
-    answer = (choice.integers(seen) @ np.rint(weight / columns)) * (scale * columns)
-    return replace(choice, error=float(np.square(answer - truth).mean()))
+    rounded = np.rint(weight / columns) * columns
+    importance = np.square(product.weight).sum(axis=1)
+    everywhere = np.arange(len(weight))
+    for clip in CLIPS:
+        limit = clip * float(np.abs(even).max())  # the smaller side is kept whole if it is within the limit
+        low, high = max(min(float(even.min()), 0.0), -limit), min(max(float(even.max()), 1e-6), limit)
+        scale = np.float32((high - low) / 255)
+        choice = Choice(smooth, scale, round(-low / float(scale)), everywhere[:0], 0.0)
+        missing = (choice.integers(sample) @ rounded) * scale - truth
+        yield replace(choice, error=float(np.square(missing).mean()))
+        lost = np.square(replace(choice, beyond=everywhere).excess(sample)).sum(axis=0) * importance
+        beyond = np.sort(np.argsort(lost)[-BEYOND:])
+        if lost[beyond].any():
+            choice = replace(choice, beyond=beyond)
+            missing += choice.excess(sample) @ product.weight[beyond]
+            yield replace(choice, error=float(np.square(missing).mean()))
 
 
 def compensate(product: Product, choice: Choice, seen: Floats) -> Rounded:
@@ -155,6 +184,7 @@ def compensate(product: Product, choice: Choice, seen: Floats) -> Rounded:
             weight[i + 1 : end] -= np.outer(factor[i, i + 1 : end], lost[i - first])
         weight[end:] -= factor[first:end, end:].T @ lost
     answer = (x @ integers.astype(np.float32)) * columns
+    answer += choice.excess(seen) @ product.weight[choice.beyond]
     bias = product.bias + (seen @ product.weight - answer).mean(axis=0)
     return Rounded(integers.astype(np.int8), columns, bias.astype(np.float32))
 
@@ -211,14 +241,6 @@ def _observe(graph: onnx.ModelProto, names: list[str], calibration: Sequence[Arr
     return {name: np.concatenate(found) for name, found in seen.items()}
 
 
-def _sample(tokens: Floats) -> Floats:
-    widest = np.argsort(np.ptp(tokens, axis=0))[-EXTREMES:]
-    extremes = np.unique([tokens[:, widest].argmax(axis=0), tokens[:, widest].argmin(axis=0)])
-    spread = np.linspace(0, len(tokens) - 1, min(SAMPLE, len(tokens)), dtype=int)
-    sampled: Floats = tokens[np.concatenate([spread, extremes])]
-    return sampled
-
-
 def _put(graph: onnx.ModelProto, name: str, value: NDArray[Any]) -> str:
     graph.graph.initializer.append(numpy_helper.from_array(value, name))
     return name
@@ -243,9 +265,27 @@ def _integer_nodes(
     columns = _put(graph, f"{name}.columns", rounded.columns)
     bias = _put(graph, f"{name}.bias", rounded.bias)
     inputs = [integer, weight, scale, columns, zero, "", bias]
-    kind = "MatMulIntegerToFloat"
-    out = [product.add.output[0]]
-    nodes.append(helper.make_node(kind, inputs, out, f"{name}.{kind}", domain="com.microsoft"))
+    kind, out = "MatMulIntegerToFloat", product.add.output[0]
+    inside = f"{name}.inside" if len(choice.beyond) else out
+    nodes.append(helper.make_node(kind, inputs, [inside], f"{name}.{kind}", domain="com.microsoft"))
+    if not len(choice.beyond):
+        return nodes
+    low, high = (
+        _put(graph, f"{name}.{end}", value)
+        for end, value in zip(("low", "high"), choice.limits(), strict=True)
+    )
+    which = _put(graph, f"{name}.which", choice.beyond.astype(np.int64))
+    rows = _put(graph, f"{name}.rows", product.weight[choice.beyond])
+    for kind, put, result in (
+        ("Gather", [product.matmul.input[0], which], "some"),
+        ("Min", [f"{name}.some", high], "below"),
+        ("Max", [f"{name}.below", low], "within"),
+        ("Sub", [f"{name}.some", f"{name}.within"], "beyond"),
+        ("MatMul", [f"{name}.beyond", rows], "outside"),
+    ):
+        axis = {"axis": -1} if kind == "Gather" else {}
+        nodes.append(helper.make_node(kind, put, [f"{name}.{result}"], f"{name}.{result}", **axis))
+    nodes.append(helper.make_node("Add", [inside, f"{name}.outside"], [out], f"{name}.sum"))
     return nodes
 
 

@@ -123,6 +123,31 @@ def test_rounding_makes_up_for_what_it_loses() -> None:
     assert lost < 0.8 * np.square(even @ nearest - truth).mean()
 
 
+def test_rare_outliers_cost_the_others_nothing() -> None:
+    """A few channels that are seldom large do not coarsen the rest: what they have beyond the range is added."""
+    table = CHANCE.normal(size=(WORDS, WIDTH)).astype(np.float32)
+    table[:10, 5] += 60
+    table[10:20, 9] -= 40
+    whole = graph()
+    for put in whole.graph.initializer:
+        if put.name in ("table", "stretch"):
+            put.CopyFrom(
+                numpy_helper.from_array(
+                    table if put.name == "table" else np.ones(WIDTH, np.float32), put.name
+                )
+            )
+    small = onnx.ModelProto()
+    small.CopyFrom(whole)
+    quantise(small, [batch(64)])
+    (which,) = [numpy_helper.to_array(put) for put in small.graph.initializer if put.name == "weight.which"]
+    assert {5, 9} <= set(which.tolist())
+    inputs = batch(8)
+    inputs["input_ids"][:, 0] = np.arange(8) * 2  # outliers of both signs
+    truth = OnnxCpu(whole.SerializeToString(), "fp32", 128).infer(inputs)
+    found = OnnxCpu(small.SerializeToString(), "int8", 128).infer(inputs)
+    assert np.linalg.norm(found - truth) < 0.03 * np.linalg.norm(truth)
+
+
 def test_a_product_named_exact_stays() -> None:
     """Sensitive products can be kept in float32."""
     small = graph()
