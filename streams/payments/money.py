@@ -63,4 +63,4 @@ def cents(amount: float, currency: str, rates: Mapping[str, float]) -> int:
     The amount is a finite number; half a cent goes to the even one.
     """
     found = amount * rates.get(currency, 1.0) * 100
-    return max(-MAX_CENTS, min(MAX_CENTS, round(found)))
+    return round(max(-MAX_CENTS, min(MAX_CENTS, found)))  # bounded first: the largest floats overflow
