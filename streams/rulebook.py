@@ -234,7 +234,7 @@ class _Reader:
             return None
         try:
             return yaml.SafeLoader("").construct_object(node, deep=True)
-        except (yaml.YAMLError, ArithmeticError, LookupError, ValueError) as error:  # a tag that it does not fit
+        except (yaml.YAMLError, ArithmeticError, LookupError, ValueError) as error:
             what = getattr(error, "problem", None) or error
             self._fail(node, f"{node.value[:40]!r} cannot be read as {node.tag}: {what}")
 

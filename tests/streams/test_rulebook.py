@@ -154,7 +154,7 @@ def test_what_is_loaded_does_not_fail_on_rows(text: str) -> None:
 @pytest.mark.parametrize("value", ["!!python/name:os.system x", "!unknown x", "!!int x", "!!float x"])
 def test_a_tag_that_does_not_fit_is_named(tmp_path: Path, value: str) -> None:
     """A value with a tag of its own is an error of the rulebook with its line, never another exception."""
-    with pytest.raises(RulebookError, match="line 2: .* cannot be read as"):
+    with pytest.raises(RulebookError, match=r"line 2: .* cannot be read as"):
         book(tmp_path, f"lists:\n  codes: [{value}]\n" + rule("usd > 1"))
 
 
