@@ -42,7 +42,7 @@ KNOWN = FEATURES.index("account_count_90d")
 CHUNKS = 8  # hashes that the receipts are kept in; the oldest goes as a whole
 QUEUE = 5_000  # reviews and blocks that wait for a verdict
 CASES_MS = 30 * DAY
-OVERDUE_AT_ONCE = 100
+OVERDUE_AT_ONCE, OVERDUE_STEPS = 100, 20  # labels in one atomic step; steps of one tick at most
 _known = struct.Struct("<8sIIH8s8s").pack  # see payments.lua
 LONGEST_NOTE = 200  # characters
 LONGEST_NAME = 64  # characters of an account or terminal in a key; a longer one is there by its digest
@@ -239,7 +239,9 @@ class TransactionsPipeline:
             },
             "at_once": OVERDUE_AT_ONCE,
         }
-        store.run(("payments", "labels", "overdue"), [], argument)
+        for _ in range(OVERDUE_STEPS):
+            if store.run(("payments", "labels", "overdue"), [], argument) < OVERDUE_AT_ONCE:
+                break
 
     def close(self) -> None:
         """Give the engines back."""

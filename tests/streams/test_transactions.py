@@ -214,6 +214,15 @@ def test_a_label_waits_for_its_payment(tills: Tills) -> None:
     assert matured == {b"approve:fraud": b"1", b"approve:fraud:cents": b"5000"}
 
 
+def test_many_labels_that_are_overdue_go_in_one_tick(tills: Tills, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tick takes as many short steps as it needs, so that more labels than one step holds do not pile up."""
+    monkeypatch.setattr("streams.transactions.OVERDUE_AT_ONCE", 2)
+    worker, at = tills.worker(), int(NOW * 1000) - 2 * DAY
+    tills.through(worker, [tills.label(f"l{number}", at, f"never{number}") for number in range(7)], NOW)
+    worker.pipeline.tick(tills.store, {tills.settings.topic("labels"): range(4)}, NOW + 86_500)
+    assert tills.store.outcomes("transactions") == {"scored": 0, "dead_letter": 7}
+
+
 def test_a_payment_that_is_judged_days_after_its_effects_is_remembered(tills: Tills) -> None:
     """A crash between effects and verdict, and a pause of days: the decision still meets its label."""
     worker, at = tills.worker(), int(NOW * 1000) - DAY
