@@ -165,8 +165,8 @@ class Types:
         match node:
             case ast.Constant(value=bool()):
                 return "truth"
-            case ast.Constant(value=int() | float() as value):
-                if abs(value) > LARGEST and value != float("inf"):
+            case ast.Constant(value=int() | float() as number):
+                if abs(number) > LARGEST and number != float("inf"):
                     raise ValueError("a number in it has more than 300 digits")
                 return "number"
             case ast.Constant(value=str()):
