@@ -29,7 +29,7 @@ from streams.payments.ledger import EXPIRE_MS, Claim, Judged, Ledger, Past
 from streams.payments.money import cents, parse_rates
 from streams.payments.rules import Hits, PaymentRules
 from streams.payments.scoring import Scorer, open_scorer
-from streams.records import LabelRecord, Malformed, Reason, Signal, Transaction, TransactionScored
+from streams.records import LabelRecord, Malformed, Reason, Signal, Transaction, TransactionScored, short
 from streams.settings import Settings, SettingsError
 from streams.state.store import Store, digest, packed
 
@@ -42,8 +42,9 @@ KNOWN = FEATURES.index("account_count_90d")
 CHUNKS = 8  # hashes that the receipts are kept in; the oldest goes as a whole
 QUEUE = 5_000  # reviews and blocks that wait for a verdict
 CASES_MS = 30 * DAY
-OVERDUE_AT_ONCE = 100
+OVERDUE_AT_ONCE, OVERDUE_STEPS = 100, 20  # labels in one atomic step; steps of one tick at most
 _known = struct.Struct("<8sIIH8s8s").pack  # see payments.lua
+LONGEST_NOTE = 200  # characters
 LONGEST_NAME = 64  # characters of an account or terminal in a key; a longer one is there by its digest
 
 
@@ -213,6 +214,7 @@ class TransactionsPipeline:
                 "prefix": self._keys.prefix,
                 "now": int(now * 1000),
                 "day": int(now * 1000) // DAY,
+                "days": RETAIN // DAY,
                 "chunk": self._chunk,
                 "chunks": CHUNKS,
                 "queue_max": QUEUE,
@@ -237,7 +239,9 @@ class TransactionsPipeline:
             },
             "at_once": OVERDUE_AT_ONCE,
         }
-        store.run(("payments", "labels", "overdue"), [], argument)
+        for _ in range(OVERDUE_STEPS):
+            if store.run(("payments", "labels", "overdue"), [], argument) < OVERDUE_AT_ONCE:
+                break
 
     def close(self) -> None:
         """Give the engines back."""
@@ -399,19 +403,22 @@ def country_code(country: str) -> int:
 
 def _signals(record: Transaction, verdict: Verdict) -> Iterator[Signal]:
     """One for each entity of a payment that was not approved; the baseline is the score that asks for a review."""
-    entities = [f"terminal:{record.terminal}", f"account:{record.account}"]
+    identity, account = short(record.id), short(record.account)
+    entities = [f"terminal:{short(record.terminal)}", f"account:{account}"]
     if record.country:
-        entities.append(f"country:{record.country}")
+        entities.append(f"country:{short(record.country)}")
     for entity in entities:
         yield Signal(
-            id=f"{record.id}:fraud:{entity}",
+            id=f"{identity}:fraud:{entity}",
             ts=record.ts,
             kind="fraud",
             entity=entity,
             value=verdict.score,
             baseline=round(min(verdict.thresholds[0], 1.0), 6),
             severity="critical" if verdict.decision == "block" else "warning",
-            evidence=[record.id],
+            evidence=[identity],
+            by=account,
+            note=f"{record.amount:,.2f} {record.currency}"[:LONGEST_NOTE],
         )
 
 
