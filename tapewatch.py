@@ -57,7 +57,7 @@ def _settings(joined: bool = True, **flags: Any) -> Any:
 class Front(click.Group):
     """Turns the errors that users meet into one line and an exit status: 1 the work failed, 2 wrong usage."""
 
-    usage = ("SettingsError", "UnknownTopic", "UnknownEntity", "WrongUsage")
+    usage = ("CutError", "SettingsError", "UnknownTopic", "UnknownEntity", "WrongUsage")
     expected = (
         "AllDown",
         "BundleError",
@@ -78,7 +78,10 @@ class Front(click.Group):
         "BenchError",
     )
 
-    extras = ("torch", "transformers", "onnx", "onnxscript", "safetensors", "sklearn")
+    extras = (
+        *("torch", "transformers", "onnx", "onnxscript", "safetensors", "sklearn"),
+        *("lightgbm", "onnxmltools", "scipy"),
+    )
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
@@ -236,17 +239,32 @@ def alerts(state: str | None, as_json: bool) -> None:
 
 
 @main.command()
-@click.argument("task", type=click.Choice(["news"]))
+@click.argument("task", type=click.Choice(["news", "recommendations"]))
 @click.option(
     "--data", "files", multiple=True, required=True, metavar="FILE", help="Labelled data; may be given again."
 )
 @MAP
 @click.option("--bundle", default=None, metavar="DIR", help="A bundle's folder. [default: the active bundle]")
+@click.option(
+    "--cut", default=None, metavar="TIME", help="What comes before is known, what follows is judged."
+)
+@click.option(
+    "--leave-last-out", "last_out", is_flag=True, help="Each customer's last interaction is judged."
+)
 @JSON
-def evaluate(task: str, files: tuple[str, ...], mapping: str, bundle: str | None, as_json: bool) -> None:
-    """Quality figures of a bundle on labelled data."""
+def evaluate(
+    task: str,
+    files: tuple[str, ...],
+    mapping: str,
+    bundle: str | None,
+    cut: str | None,
+    last_out: bool,
+    as_json: bool,
+) -> None:
+    """Quality figures of a bundle on labelled data; of recommendations, by --cut or --leave-last-out."""
     columns = _room("streams.launch.rows:parse_mapping")(mapping)
-    figures = _room("models.evaluate:evaluate")(task, files, columns, bundle, _settings(joined=False))
+    settings = _settings(joined=False)
+    figures = _room("models.evaluate:evaluate")(task, files, columns, bundle, settings, cut, last_out)
     _print(figures, as_json)
 
 
@@ -263,7 +281,7 @@ def models_list(as_json: bool) -> None:
 
 
 @models.command("train")
-@click.argument("task", type=click.Choice(["news"]))
+@click.argument("task", type=click.Choice(["news", "recommendations"]))
 @click.option(
     "--data",
     "files",
