@@ -239,6 +239,16 @@ def alerts(state: str | None, as_json: bool) -> None:
 
 
 @main.command()
+@click.argument("customer")
+@click.option("--k", type=click.IntRange(1, 50), default=10, show_default=True, help="How many items.")
+@click.option("--exclude", default="", metavar="ITEM,...", help="Items to leave out.")
+@JSON
+def recommend(customer: str, k: int, exclude: str, as_json: bool) -> None:
+    """CUSTOMER's list as served now, with reasons."""
+    _print(_room("streams.launch.commands:recommend")(_settings(), customer, k, exclude), as_json)
+
+
+@main.command()
 @click.argument("task", type=click.Choice(["news", "recommendations"]))
 @click.option(
     "--data", "files", multiple=True, required=True, metavar="FILE", help="Labelled data; may be given again."

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy.linalg import lapack
 
 from models.recommendation_data import Interactions
+from streams.recommending.catalogue import vocabulary
 from streams.recommending.knowledge import (
     Floats,
     History,
@@ -23,12 +24,10 @@ from streams.recommending.knowledge import (
     Neighbours,
     Rows,
     text_rows,
-    words_of,
 )
 
 EASE_ITEMS = 16_000  # 1 GB a matrix; above it, item-kNN stands in
 TWO_ITEMS = 6_000  # above it, one EASE model does for both: each takes a minute
-WORDS = 20_000
 DAMPING = 10.0  # of the cosine: pairs seen together once or twice are noise
 
 
@@ -124,17 +123,6 @@ def strongest(weights: Floats | sparse.csr_matrix, most: int) -> Neighbours:
         best = np.argsort(-np.abs(found), kind="stable")[:k] if len(found) > k else np.arange(len(found))
         items[row, : len(best)], values[row, : len(best)] = columns[best], found[best]
     return Neighbours(items, values)
-
-
-def vocabulary(titles: tuple[str, ...]) -> tuple[tuple[str, ...], Floats]:
-    """The words of the titles, the commonest first and at most WORDS, with their inverse document frequency."""
-    counts: dict[str, int] = {}
-    for title in titles:
-        for word in set(words_of(title)):
-            counts[word] = counts.get(word, 0) + 1
-    words = tuple(sorted(counts, key=lambda word: (-counts[word], word))[:WORDS])
-    idf = np.log((len(titles) + 1) / np.array([counts[word] for word in words], np.float32))
-    return words, idf.astype(np.float32)
 
 
 def histories(known: Interactions, now: float, customers: Ints) -> list[History]:

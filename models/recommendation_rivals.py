@@ -10,9 +10,10 @@ import scipy.sparse as sparse
 from numpy.typing import NDArray
 
 from models.recommendation_data import Interactions
-from models.recommendation_fit import EASE_ITEMS, ease_weights, matrix, vocabulary
+from models.recommendation_fit import EASE_ITEMS, ease_weights, matrix
 from models.recommendation_folds import Fold
 from models.recommendation_metrics import K, best, ndcg
+from streams.recommending.catalogue import vocabulary
 from streams.recommending.demand import demand
 from streams.recommending.knowledge import Ints, text_rows
 

@@ -9,15 +9,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
+from urllib.parse import parse_qs, unquote
+from wsgiref.simple_server import WSGIRequestHandler, make_server
 
-from prometheus_client import CollectorRegistry, Gauge, Histogram, start_http_server
+from prometheus_client import CollectorRegistry, Gauge, Histogram, make_wsgi_app
 from prometheus_client.core import CounterMetricFamily
+from prometheus_client.exposition import ThreadingWSGIServer
 
 from streams.state.store import Store, Unavailable
 
 OUTCOMES = ("scored", "filtered", "duplicate", "dead_letter")
+Routes = Mapping[
+    str, Callable[[str, Mapping[str, Sequence[str]]], tuple[int, bytes]]
+]  # prefix -> status and JSON
 STAGE_BOUNDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)  # seconds
 
 
@@ -53,11 +60,42 @@ class Metrics:
         for tp, behind in lag.items():
             self._lag.labels(pipeline, tp.topic, str(tp.partition)).set(behind)
 
-    def serve(self, host: str, port: int) -> str:
-        """Serve `/metrics`; port 0 takes a free one. Returns the address, raises OSError when the port is taken."""
-        server, _ = start_http_server(port, host, self._registry)
+    def serve(self, host: str, port: int, routes: Routes | None = None) -> str:
+        """Serve `/metrics`, and what a pipeline answers over HTTP; port 0 takes a free one.
+
+        Returns the address, raises OSError when the port is taken.
+        """
+        application = _application(make_wsgi_app(self._registry), routes or {})
+        server = make_server(host, port, application, ThreadingWSGIServer, handler_class=_Quiet)
+        threading.Thread(target=server.serve_forever, name="http", daemon=True).start()
         self.address = f"{host}:{server.server_address[1]}"
         return self.address
+
+
+class _Quiet(WSGIRequestHandler):
+    """A scrape is no news."""
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name that the base class has
+        """Say nothing."""
+
+
+def _application(metrics: Any, routes: Routes) -> Any:
+    """A WSGI application: the routes by their prefix, the metrics for everything else."""
+
+    def answer(environ: dict[str, Any], start: Any) -> Any:
+        path = environ.get("PATH_INFO", "").encode("latin-1").decode("utf-8", "replace")
+        for prefix, route in routes.items():
+            if path.startswith(prefix) and environ["REQUEST_METHOD"] == "GET":
+                status, body = route(
+                    unquote(path.removeprefix(prefix)), parse_qs(environ.get("QUERY_STRING", ""))
+                )
+                words = {200: "200 OK", 400: "400 Bad Request", 404: "404 Not Found"}
+                headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
+                start(words.get(status, "503 Service Unavailable"), headers)
+                return [body]
+        return metrics(environ, start)
+
+    return answer
 
 
 class _Outcomes:

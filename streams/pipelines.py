@@ -35,6 +35,14 @@ PIPELINES: dict[str, Spec] = {
         False,
         "streams.news:open_pipeline",
     ),
+    "recommendations": Spec(
+        ("interactions", "items"),
+        ("recommendations",),
+        "",  # it works untrained, too: no bundle is needed
+        "customers, catalogue, demand, lists",
+        False,
+        "streams.recommendations:open_pipeline",
+    ),
     "alerts": Spec(("signals",), ("alerts",), "", "alerts", True, "streams.alerts:open_pipeline"),
 }
 

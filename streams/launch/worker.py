@@ -49,7 +49,8 @@ def run_one(settings: Settings, name: str) -> int:
         return STAY_DOWN
     metrics = Metrics(name, store)
     try:
-        address = metrics.serve(settings.metrics_host, settings.metrics_port)
+        routes = getattr(pipeline, "routes", dict)()  # a pipeline may answer over HTTP beside its metrics
+        address = metrics.serve(settings.metrics_host, settings.metrics_port, routes)
     except OSError as error:
         log.error("TAPEWATCH_METRICS_PORT: %s cannot be used: %s", settings.metrics_port, error.strerror)
         return STAY_DOWN

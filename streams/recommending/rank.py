@@ -26,7 +26,7 @@ class Listed(NamedTuple):
 
 def recommend(
     shelf: Shelf,
-    ranker: Ranker,
+    ranker: Ranker | None,
     history: History,
     blocked: NDArray[np.bool_],
     k: int = 10,
@@ -34,10 +34,13 @@ def recommend(
     own: int = -1,
     diversity: float = WEIGHT,
 ) -> Listed:
-    """The k best items that are not blocked; those the customer has met must be blocked by the caller."""
+    """The k best items that are not blocked; those that may not be shown must be blocked by the caller.
+
+    Without a ranker the candidates' blend decides.
+    """
     found = candidates(shelf, history, blocked, own)
     if not len(found.items):
         return Listed(found.items, np.zeros(0, np.float32), np.zeros(0, np.intp), found)
-    scores = ranker(found.features)
+    scores = found.blend if ranker is None else ranker(found.features)
     places = diversify(found.items, scores, shelf.knowledge.text, k, diversity)
     return Listed(found.items[places], scores[places], places, found)

@@ -20,6 +20,7 @@ SOON = 20.0
 SIMILAR = 20  # items with like titles
 ALIKE = 150  # customers that are near
 CANDIDATES = 250
+LIKE_ITEMS = 20_000  # each pair is compared
 RANKED = ("ease×trend", "steady×trend", "cosine×trend", "alike×trend", "alike.30", "text", "baskets", "ease")
 SCORES = (
     *("ease", "steady", "ease×trend", "steady×trend", "cosine", "cosine×trend", "alike", "alike×trend"),
@@ -54,8 +55,10 @@ def shelf(knowledge: Knowledge, demand: Demand, similar: Neighbours | None = Non
 
 
 def like(knowledge: Knowledge, most: int = SIMILAR) -> Neighbours:
-    """The items with the nearest titles by the cosine of TF-IDF, exact."""
+    """The items with the nearest titles by the cosine of TF-IDF, exact; none above LIKE_ITEMS items."""
     text, n = knowledge.text, len(knowledge.names)
+    if n > LIKE_ITEMS or not knowledge.words:
+        return Neighbours(np.zeros((n, 1), np.int32), np.zeros((n, 1), np.float32))
     k = min(most, max(1, n - 1))
     items, weights = np.zeros((n, k), np.int32), np.zeros((n, k), np.float32)
     for item in range(n):

@@ -17,6 +17,12 @@ the prefix and the life, and follow the comments here.
 | alert, alerts, active | see transition.lua | never (bounded) |
 | periods | list `from:to` in ms of an entity's incidents, `to` empty while one lasts | 7 hours after the last |
 | outbox | list of publications, one a pipeline and partition | never (drained) |
+| met | hash item -> `<ms of the latest interaction>:<flags>`, see recommendations.lua | never (bounded) |
+| catalogue | hash item -> `<ms>:<JSON>` of its latest catalogue record | never (the catalogue) |
+| version | count of changes of the catalogue | never |
+| asked | hash item -> customers who met it on that day (days since 1970) | 61 days after it |
+| ever, first | hash item -> customers and days in all; ms of its first interaction | never (the catalogue) |
+| shown | JSON of the list that a customer was last given | 30 days |
 | worker | JSON of a worker's heartbeat | 15 s |
 | workers | zset of heartbeat keys -> time of the last beat, s | a day |
 | replay | JSON: which sample `up` replays, and whether it is paused | 15 s |
@@ -80,6 +86,34 @@ class Keys:
     def outbox(self, pipeline: str, partition: int) -> str:
         """What a pipeline still has to publish because of changes that only the store knew."""
         return f"{self.prefix}:outbox:{pipeline}:{partition}"
+
+    def met(self, customer: str) -> str:
+        """What a customer has met, owns and dismissed."""
+        return f"{self.prefix}:reco:customer:{customer}"
+
+    def catalogue(self) -> str:
+        """The catalogue."""
+        return f"{self.prefix}:reco:items"
+
+    def version(self) -> str:
+        """Grows with each change of the catalogue."""
+        return f"{self.prefix}:reco:version"
+
+    def asked(self, day: int) -> str:
+        """What was asked for on one day."""
+        return f"{self.prefix}:reco:day:{day}"
+
+    def ever(self) -> str:
+        """What was asked for in all."""
+        return f"{self.prefix}:reco:ever"
+
+    def first(self) -> str:
+        """When each item was first met."""
+        return f"{self.prefix}:reco:first"
+
+    def shown(self, customer: str) -> str:
+        """The list that a customer was last given; the empty name: what strangers get."""
+        return f"{self.prefix}:reco:list:{customer}"
 
     def worker(self, pipeline: str, who: str) -> str:
         """The heartbeat of one worker."""
