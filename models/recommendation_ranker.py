@@ -60,7 +60,7 @@ def prepare(fold: Fold, recipe: Recipe | None = None) -> Prepared:
     """Learn from what the fold knows, and gather the histories of those it judges."""
     known = fold.known
     knowledge = fit(known, fold.now, recipe)
-    now = demand(known.customers, known.items, known.days, fold.now, len(known.item_names))
+    now = demand(known.items, known.days, fold.now, len(known.item_names))
     return Prepared(fold, shelf(knowledge, now), histories(known, fold.now, fold.customers))
 
 

@@ -102,7 +102,7 @@ def tfidf(fold: Fold) -> Scored:
 
 
 def _trend(known: Interactions, now: float, days: float) -> NDArray[np.floating]:
-    seen = demand(known.customers, known.items, known.days, now, len(known.item_names))
+    seen = demand(known.items, known.days, now, len(known.item_names))
     return (seen.span(days) + 1) / (seen.span(1e6) + 5)
 
 

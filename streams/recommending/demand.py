@@ -21,7 +21,7 @@ IDLE = 60.0  # days without interaction that are told apart
 
 
 class Demand(NamedTuple):
-    """Of n items: `counts` [spans, n] of customers and days, days since the first and the last interaction."""
+    """Of n items: `counts` [spans, n] of interactions, days since the first and the last interaction."""
 
     counts: Floats
     first: Floats
@@ -32,17 +32,15 @@ class Demand(NamedTuple):
         return np.asarray(self.counts[SPANS.index(days)])
 
 
-def demand(customers: Ints, items: Ints, days: NDArray[np.float64], now: float, n: int) -> Demand:
-    """The demand at `now` (days since 1970) out of the interactions before it; a customer counts once a day."""
+def demand(items: Ints, days: NDArray[np.float64], now: float, n: int) -> Demand:
+    """The demand at `now` (days since 1970) out of the interactions before it; each counts."""
     before = days < now
-    whole = np.floor(days[before]).astype(np.int64)
-    events = np.unique(np.stack([customers[before], items[before], whole]), axis=1)
-    ages = now - events[2] - 0.5
-    return of_days(events[1].astype(np.int32), ages.astype(np.float32), np.ones(len(ages), np.float32), n)
+    ages = (now - np.floor(days[before]) - 0.5).astype(np.float32)
+    return of_days(items[before], ages, np.ones(len(ages), np.float32), n)
 
 
 def of_days(items: Ints, ages: Floats, counts: Floats, n: int) -> Demand:
-    """The demand out of counts a day: `counts[i]` customers met `items[i]`, `ages[i]` days ago."""
+    """The demand out of counts a day: `items[i]` was met `counts[i]` times, `ages[i]` days ago."""
     spans = [np.bincount(items[ages <= span], counts[ages <= span], n) for span in SPANS]
     first, last = np.zeros(n, np.float32), np.full(n, 1e6, np.float32)
     np.maximum.at(first, items, ages)

@@ -39,7 +39,7 @@ class Shown(NamedTuple):
 
 
 class Asked(NamedTuple):
-    """Demand as the store counts it: day -> item -> customers, in all, and the ms of each item's first interaction."""
+    """Demand as the store counts it: day -> item -> interactions, in all, and the ms of each item's first one."""
 
     days: Mapping[int, Mapping[str, int]]
     ever: Mapping[str, int]
@@ -186,9 +186,8 @@ class Room:
 
 def _trained_demand(knowledge: Knowledge) -> Demand:
     """The demand at the end of the training data, out of its customers' latest interactions."""
-    rows, n = knowledge.customers, len(knowledge.names)
-    customers = np.repeat(np.arange(len(rows.starts) - 1), np.diff(rows.starts)).astype(np.int32)
-    return demand(customers, rows.columns, -rows.values.astype(np.float64), 0.0, n)
+    rows = knowledge.customers
+    return demand(rows.columns, -rows.values.astype(np.float64), 0.0, len(knowledge.names))
 
 
 def _longer(before: Demand, n: int) -> Demand:

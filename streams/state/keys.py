@@ -20,8 +20,8 @@ the prefix and the life, and follow the comments here.
 | met | hash item -> `<ms of the latest interaction>:<flags>`, see recommendations.lua | never (bounded) |
 | catalogue | hash item -> `<ms>:<JSON>` of its latest catalogue record | never (the catalogue) |
 | version | count of changes of the catalogue | never |
-| asked | hash item -> customers who met it on that day (days since 1970) | 61 days after it |
-| ever, first | hash item -> customers and days in all; ms of its first interaction | never (the catalogue) |
+| asked | hash item -> interactions on that day (days since 1970) | 61 days after it |
+| ever, first | hash item -> interactions in all; ms of its first one | never (the catalogue) |
 | shown | JSON of the list that a customer was last given | 30 days |
 | worker | JSON of a worker's heartbeat | 15 s |
 | workers | zset of heartbeat keys -> time of the last beat, s | a day |

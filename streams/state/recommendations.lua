@@ -35,12 +35,11 @@ local function apply(ctx, effect)
   local old, day = redis.call('HGET', mine, effect.i), ctx.settings.day_ms
   local at, flags = 0, ''
   if old then at, flags = read(old) end
-  local new_day = not old or math.floor(at / day) ~= math.floor(effect.ts / day)
   if effect.k == 'buy' and not string.find(flags, 'o') then flags = flags .. 'o' end
   if effect.k == 'dismiss' and not string.find(flags, 'd') then flags = flags .. 'd' end
   redis.call('HSET', mine, effect.i, string.format('%.0f', math.max(at, effect.ts)) .. ':' .. flags)
   trim(mine, ctx.settings.met_max)
-  if effect.k ~= 'dismiss' and new_day then
+  if effect.k ~= 'dismiss' then  -- each counts: a rule that looks at what came before would depend on arrival
     local number = math.floor(effect.ts / day)
     local asked = key(ctx, 'day:' .. string.format('%.0f', number))
     redis.call('HINCRBY', key(ctx, 'ever'), effect.i, 1)

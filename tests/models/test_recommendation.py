@@ -218,7 +218,7 @@ def test_nothing_blocked_is_ever_a_candidate(learned: Knowledge) -> None:
 
     made, now = shop(), learned.now
     n = len(made.item_names)
-    ready = shelf(learned, demand(made.customers, made.items, made.days, now, n))
+    ready = shelf(learned, demand(made.items, made.days, now, n))
     chance = np.random.default_rng(0)
     for open_items in (0, 1, 5, n):
         blocked = np.ones(n, np.bool_)
