@@ -62,7 +62,7 @@ class RecommendationsPipeline:
             chosen = model.settings
             self._room = Room(model.knowledge, model.rank, pace=chosen.pace, diversity=chosen.diversity)
         self._lists: dict[str, list[Shown]] = {}
-        self._version = b""
+        self._version = ""
         self._asked_at = 0.0
         self._days: dict[int, dict[str, int]] = {}
 
@@ -129,7 +129,7 @@ class RecommendationsPipeline:
 
     def _refresh(self, store: Store, now: float) -> bool:
         """Whether the demand was read again."""
-        version = store.call(lambda: store.client.get(store.keys.version())) or b"0"
+        version = as_text(store.call(lambda: store.client.get(store.keys.version())) or "0")
         if version != self._version:
             for item, title, active in read_catalogue(store):
                 self._room.put(item, title, active)

@@ -121,7 +121,7 @@ def dump(knowledge: Knowledge) -> bytes:
     for name in TEXTS:
         arrays[name] = np.frombuffer(json.dumps(getattr(knowledge, name)).encode(), np.uint8)
     out = io.BytesIO()
-    np.savez_compressed(out, **arrays)
+    np.savez_compressed(out, allow_pickle=False, **arrays)
     return out.getvalue()
 
 

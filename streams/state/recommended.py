@@ -131,8 +131,8 @@ def _active(catalogue: Mapping[str, CatalogueItem], item: str) -> bool:
     return item not in catalogue or catalogue[item].active
 
 
-def _item(raw: bytes) -> CatalogueItem:
-    return msgspec.json.decode(raw.partition(b":")[2], type=CatalogueItem)
+def _item(raw: bytes | str) -> CatalogueItem:
+    return msgspec.json.decode(as_text(raw).partition(":")[2], type=CatalogueItem)
 
 
 def _numbers(found: Mapping[bytes, bytes]) -> dict[str, int]:

@@ -15,7 +15,7 @@ import pytest
 from streams.guard import Guard, Item, Out
 from streams.metrics import Metrics
 from streams.recommendations import RecommendationsPipeline
-from streams.records import Interaction, Recommendations, decode
+from streams.records import Interaction, Recommendations, Record, decode
 from streams.records import Item as CatalogueRecord
 from streams.settings import Settings
 from streams.state.recommended import recommended
@@ -38,7 +38,7 @@ class Counter:
     def start(self) -> None:
         """A new worker: whatever the last one held in memory is gone."""
         self.pipeline = RecommendationsPipeline(self.settings, self.store)
-        kinds = {
+        kinds: dict[str, type[Record]] = {
             self.settings.topic("interactions"): Interaction,
             self.settings.topic("items"): CatalogueRecord,
         }

@@ -17,7 +17,7 @@ from streams.launch.commands import create_topics
 from streams.launch.embedded import EmbeddedStore
 from streams.settings import Settings
 from streams.state.recommended import recommended
-from streams.state.store import Store
+from streams.state.store import Store, as_text
 from tests.conftest import Broker
 from tests.streams.crash import Workers, read_all, wait_for
 
@@ -96,7 +96,7 @@ def test_killed_workers_answer_every_interaction_and_show_nothing_owned(
     assert store.outcomes("recommendations") == {"scored": len(rows), "dead_letter": len(rows) // 100}
     asked = Counter(row["item"] for row in rows if row["kind"] != "dismiss")
     assert {
-        item.decode(): int(count) for item, count in store.client.hgetall(store.keys.ever()).items()
+        as_text(item): int(count) for item, count in store.client.hgetall(store.keys.ever()).items()
     } == asked
     assert {json.loads(value)["id"] for value, _ in published} == {row["id"] for row in rows}
     gone: dict[str, set[str]] = {}
