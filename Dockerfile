@@ -14,8 +14,10 @@ RUN pip install --no-deps --no-build-isolation --editable . \
 USER tapewatch
 ENTRYPOINT ["tapewatch"]
 
-# TensorRT's libraries come from NVIDIA's own package index; the driver comes from the host (nvidia-container-toolkit).
+# Never run: no GPU was at hand. TensorRT's libraries come from NVIDIA's own package index; the driver comes from the host (nvidia-container-toolkit).
 FROM serve AS gpu
+ENV XDG_CACHE_HOME=/var/cache
 USER root
-RUN pip install --no-build-isolation --editable '.[gpu]'
+RUN pip install --no-build-isolation --editable '.[gpu]' \
+    && install -d -o tapewatch -g tapewatch -m 700 /var/cache/tapewatch
 USER tapewatch

@@ -3,6 +3,8 @@
 PYTHON ?= python3
 # Arguments for what is run: make test ARGS="-k surge"
 ARGS ?=
+# Processes that the tests are spread over; most tests wait for servers: make test JOBS=0 runs them one after the other
+JOBS ?= 4
 # Options for torch, the one package without a hash, because its build depends on the machine:
 # make train TORCH="--index-url https://download.pytorch.org/whl/cpu" takes the build without CUDA
 TORCH ?=
@@ -30,7 +32,7 @@ run: $(SERVE) ## set up, then all of it on this machine: broker, store, workers,
 	@exec $(BIN)/tapewatch up $(ARGS)
 
 test: $(DEV) ## set up, then the whole test suite
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 lint: $(DEV) ## style, types, and who imports whom
 	$(BIN)/ruff check .

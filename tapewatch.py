@@ -12,27 +12,30 @@ from typing import Any
 import click
 
 Command = Callable[..., Any]
+TASKS = ("news", "transactions", "credit", "recommendations")  # the lines of models/tasks.py
 SETTINGS = (
-    *(
-        "kafka",
-        "redis",
-        "prefix",
-        "bundles",
-        "engine",
-        "partitions",
-        "replication",
-        "dedupe_hours",
-        "story_hours",
-    ),
-    *(
-        "gazetteer",
-        "threads",
-        "metrics_port",
-        "metrics_host",
-        "broker_memory_mb",
-        "store_memory_mb",
-        "run_dir",
-    ),
+    "kafka",
+    "redis",
+    "prefix",
+    "bundles",
+    "engine",
+    "partitions",
+    "replication",
+    "dedupe_hours",
+    "story_hours",
+    "gazetteer",
+    "rules",
+    "costs",
+    "reviews_a_day",
+    "currencies",
+    "payments_held",
+    "receipts",
+    "threads",
+    "metrics_port",
+    "metrics_host",
+    "broker_memory_mb",
+    "store_memory_mb",
+    "run_dir",
     "log_level",
 )
 
@@ -57,9 +60,10 @@ def _settings(joined: bool = True, **flags: Any) -> Any:
 class Front(click.Group):
     """Turns the errors that users meet into one line and an exit status: 1 the work failed, 2 wrong usage."""
 
-    usage = ("CutError", "SettingsError", "UnknownTopic", "UnknownEntity", "WrongUsage")
+    usage = ("CutError", "SettingsError", "RulebookError", "UnknownTopic", "UnknownEntity", "WrongUsage")
     expected = (
         "AllDown",
+        "BuildError",
         "BundleError",
         "DataFileError",
         "EmbeddedError",
@@ -80,7 +84,7 @@ class Front(click.Group):
 
     extras = (
         *("torch", "transformers", "onnx", "onnxscript", "safetensors", "sklearn"),
-        *("lightgbm", "onnxmltools", "scipy"),
+        *("lightgbm", "onnxmltools", "scipy", "xgboost"),
     )
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -119,7 +123,7 @@ def main() -> None:
     """Real-time signals for finance: Kafka in, fine-tuned models, alerts and a live dashboard out.
 
     Without TAPEWATCH_KAFKA and TAPEWATCH_REDIS, `up` starts a broker and a store of its own, and every other command
-    joins the `up` that runs on this machine.
+    joins the `up` that runs on this machine. Every setting is an environment variable, and a flag of every command.
     """
 
 
@@ -129,7 +133,7 @@ def main() -> None:
     "--replay",
     default=None,
     metavar="SAMPLE",
-    help="Sample to replay, or `none`. [default: news on the embedded broker, else none]",
+    help="Sample to replay (news, payments), or `none`. [default: all on the embedded broker, else none]",
 )
 @click.option(
     "--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="Processes a pipeline."
@@ -144,13 +148,14 @@ def up(dashboard: bool, replay: str | None, workers: int, port: int) -> None:
     """Run everything on this machine until Ctrl-C."""
     settings = _settings(joined=False)
     _room("streams.launch.logs:set_up_logging")("up", settings.log_level)
-    sample = replay or ("news" if settings.embedded else "none")
-    known = _room("streams.launch.up:samples")()
-    if sample not in ("none", *known):
+    known = _room("streams.launch.players:samples")()
+    if replay not in (None, "none", *known):
         raise click.BadParameter(
-            f"{sample!r} is none of {', '.join((*known, 'none'))}", param_hint="--replay"
+            f"{replay!r} is none of {', '.join((*known, 'none'))}", param_hint="--replay"
         )
-    _room("streams.launch.up:run")(settings, dashboard=dashboard, replay=sample, workers=workers, port=port)
+    wanted = known if replay is None and settings.embedded else [replay]
+    samples = [name for name in wanted if name in known]
+    _room("streams.launch.up:run")(settings, dashboard=dashboard, replay=samples, workers=workers, port=port)
 
 
 @main.command()
@@ -201,16 +206,19 @@ def send(topic: str, file: str, mapping: str) -> None:
 
 
 @main.command()
-@click.argument("pipeline", type=click.Choice(["news"]))
+@click.argument("pipeline", type=click.Choice(["news", "transactions", "credit"]))
 @click.argument("file")
 @MAP
 @click.option(
     "--all", "every", is_flag=True, help="Print every derived topic as {topic, key, value}, signals included."
 )
-def score(pipeline: str, file: str, mapping: str, every: bool) -> None:
+def score(pipeline: str, file: str, mapping: str, every: bool) -> Any:
     """Run a pipeline over FILE with no broker: records in, scored records out on standard output, in order."""
     columns = _room("streams.launch.rows:parse_mapping")(mapping)
-    _room("streams.launch.score:score")(_settings(joined=False), pipeline, file, columns, sys.stdout, every)
+    if pipeline == "credit":  # applications are a file, never a stream
+        return _room("streams.credit:score")(_settings(joined=False), file, columns, sys.stdout)
+    score_file = _room("streams.launch.score:score")
+    return score_file(_settings(joined=False), pipeline, file, columns, sys.stdout, every)
 
 
 @main.command()
@@ -249,17 +257,28 @@ def recommend(customer: str, k: int, exclude: str, as_json: bool) -> None:
 
 
 @main.command()
-@click.argument("task", type=click.Choice(["news", "recommendations"]))
+@click.argument("task", type=click.Choice(TASKS))
 @click.option(
     "--data", "files", multiple=True, required=True, metavar="FILE", help="Labelled data; may be given again."
 )
 @MAP
 @click.option("--bundle", default=None, metavar="DIR", help="A bundle's folder. [default: the active bundle]")
 @click.option(
-    "--cut", default=None, metavar="TIME", help="What comes before is known, what follows is judged."
+    "--cut",
+    metavar="TIME",
+    help="Judge what follows; what comes before only builds state (transactions, recommendations).",
 )
 @click.option(
-    "--leave-last-out", "last_out", is_flag=True, help="Each customer's last interaction is judged."
+    "--leave-last-out", is_flag=True, help="Judge each customer's last interaction (recommendations)."
+)
+@click.option(
+    "--label-delay",
+    type=click.FloatRange(0, 365),
+    metavar="DAYS",
+    help="Days until a fraud is known (transactions). [default: 7]",
+)
+@click.option(
+    "--exclude-known", is_flag=True, help="Leave out cards whose fraud was already known (transactions)."
 )
 @JSON
 def evaluate(
@@ -267,55 +286,145 @@ def evaluate(
     files: tuple[str, ...],
     mapping: str,
     bundle: str | None,
-    cut: str | None,
-    last_out: bool,
     as_json: bool,
+    **options: Any,
 ) -> None:
-    """Quality figures of a bundle on labelled data; of recommendations, by --cut or --leave-last-out."""
+    """Quality figures of a bundle on labelled data."""
     columns = _room("streams.launch.rows:parse_mapping")(mapping)
-    settings = _settings(joined=False)
-    figures = _room("models.evaluate:evaluate")(task, files, columns, bundle, settings, cut, last_out)
-    _print(figures, as_json)
+    asked = _room("models.tasks:ask")(files, columns, **options)
+    _print(_room("models.tasks:evaluate")(task, asked, bundle, _settings(joined=False)), as_json)
 
 
 @main.group()
 def models() -> None:
-    """Model bundles: list, train."""
+    """Model bundles: list, train, build, activate, rollback."""
 
 
 @models.command("list")
 @JSON
 def models_list(as_json: bool) -> None:
     """The bundles that this machine has."""
-    _print(_room("streams.launch.commands:bundles")(_settings(joined=False)), as_json)
+    _print(_room("streams.launch.commands:bundles")(_settings(joined=False), as_json), as_json)
 
 
 @models.command("train")
-@click.argument("task", type=click.Choice(["news", "recommendations"]))
+@click.argument("task", type=click.Choice(TASKS))
 @click.option(
     "--data",
     "files",
     multiple=True,
     metavar="FILE",
-    help="Labelled data. [default: the sets in TAPEWATCH_DATA]",
+    help="Labelled data. [default, news only: the sets in TAPEWATCH_DATA]",
 )
 @MAP
 @click.option(
+    "--from", "since", metavar="TIME", help="Train on what is not older; older payments build state."
+)
+@click.option("--until", metavar="TIME", help="Train on what is older.")
+@click.option(
+    "--label-delay",
+    type=click.FloatRange(0, 365),
+    metavar="DAYS",
+    help="Days until a fraud is known; younger payments are not trained on (transactions). [default: 7]",
+)
+@click.option("--without", default="", metavar="COLUMN,...", help="Columns that are not read (credit).")
+@click.option(
     "--out", default=None, metavar="DIR", help="Where the bundle is written. [default: TAPEWATCH_BUNDLES]"
 )
-def models_train(task: str, files: tuple[str, ...], mapping: str, out: str | None) -> None:
+def models_train(task: str, files: tuple[str, ...], mapping: str, out: str | None, **options: Any) -> None:
     """Train on your own data; the result is a bundle with its model card. Needs the extra `train`."""
     columns = _room("streams.launch.rows:parse_mapping")(mapping)
-    _room("models.train:train")(task, files, columns, out, _settings(joined=False))
+    asked = _room("models.tasks:ask")(files, columns, **options)
+    _room("models.tasks:train")(task, asked, out, _settings(joined=False))
 
 
 @main.command()
-@click.argument("name", type=click.Choice(["stream", "news"]))
-@click.option("--rounds", type=click.IntRange(1, 50), default=5, show_default=True)
+@click.option("--bundle", default=None, metavar="DIR", help="A credit bundle. [default: the active one]")
 @JSON
-def bench(name: str, rounds: int, as_json: bool) -> None:
+def scorecard(bundle: str | None, as_json: bool) -> None:
+    """Points for each value of each column, of a credit bundle."""
+    _print(_room("streams.credit:scorecard")(_settings(joined=False), bundle), as_json)
+
+
+@main.command()
+@click.argument("payment", metavar="ID")
+@JSON
+def why(payment: str, as_json: bool) -> None:
+    """The receipt of one decision: what was seen, model, thresholds, rules, reasons, stage times."""
+    found = _room("streams.launch.why:why")(_settings(), payment)
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+    else:
+        _print(_room("streams.launch.why:lines")(found), False)
+
+
+@main.group()
+def labels() -> None:
+    """What is known of past decisions."""
+
+
+@labels.command("export")
+@click.option(
+    "--ripe",
+    type=click.FloatRange(0.0),
+    default=30.0,
+    show_default=True,
+    help="Days until silence is a verdict.",
+)
+def labels_export(ripe: float) -> None:
+    """The judged payments on Kafka as JSON Lines on standard output, ready for `models train transactions --data`."""
+    _room("streams.launch.labelled:export_labelled")(_settings(), sys.stdout, ripe)
+
+
+@models.command("build")
+@click.argument("task", type=click.Choice(["news"]))
+@click.option("--targets", default="cpu,gpu", show_default=True, help="What is made anew of: cpu, gpu.")
+@click.option("--from", "source", default=None, metavar="DIR", help="A bundle. [default: the active one]")
+@click.option(
+    "--data",
+    "files",
+    multiple=True,
+    metavar="FILE",
+    help="Labelled headlines for scales and parity. [default: the sets in TAPEWATCH_DATA]",
+)
+@MAP
+@click.option("--out", default=None, metavar="DIR", help="The bundle's folder. [default: the next version]")
+def models_build(
+    task: str, targets: str, source: str | None, files: tuple[str, ...], mapping: str, out: str | None
+) -> None:
+    """A bundle's graphs made anew from its weights, proved against torch, and published. Needs the extra `train`."""
+    columns = _room("streams.launch.rows:parse_mapping")(mapping)
+    build = _room("models.build_bundle:build")
+    click.echo(build(task, targets, source, files, columns, out, _settings(joined=False)))
+
+
+@models.command("activate")
+@click.argument("task")
+@click.argument("version")
+def models_activate(task: str, version: str) -> None:
+    """Let VERSION serve; running workers change over without a gap."""
+    settings = _settings(joined=False)
+    _room("engines.bundle:activate")(settings.bundles, task, version)
+    click.echo(f"{task}/{version} serves")
+
+
+@models.command("rollback")
+@click.argument("task")
+def models_rollback(task: str) -> None:
+    """Let the version serve that served before."""
+    settings = _settings(joined=False)
+    click.echo(f"{task}/{_room('engines.bundle:rollback')(settings.bundles, task)} serves")
+
+
+@main.command()
+@click.argument("name", type=click.Choice(["stream", "news", "engine", "transactions"]))
+@click.option("--rounds", type=click.IntRange(1, 50), default=5, show_default=True)
+@click.option("--parts", default="", help="Of `transactions`: path,features,exact; all of them by default.")
+@JSON
+def bench(name: str, rounds: int, parts: str, as_json: bool) -> None:
     """Benchmarks, from a checkout: ratios against named baselines in one run."""
-    figures = _room(f"tests.benchmarks.{name}:run")(rounds=rounds)
+    chosen = {"parts": parts.split(",")} if parts else {}
+    figures = _room(f"tests.benchmarks.{name}:run")(rounds=rounds, **chosen)
     _print(figures, as_json)
 
 
@@ -324,6 +433,16 @@ def bench(name: str, rounds: int, as_json: bool) -> None:
 def doctor(as_json: bool) -> None:
     """What this machine has: engines, broker, store, bundles; what is missing and how to get it."""
     _print(_room("streams.launch.doctor:examine")(_settings(joined=False)), as_json)
+
+
+class Setting(click.Option):
+    """A setting as a flag; what it means is read from the settings when somebody asks."""
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """The line of `--help`."""
+        name = str(self.name).removeprefix("setting_")
+        self.help = f"TAPEWATCH_{name.upper()}: {_room('streams.settings:meaning')(name)}"
+        return super().get_help_record(ctx)
 
 
 def _note_setting(ctx: click.Context, option: click.Parameter, value: Any) -> None:
@@ -336,10 +455,10 @@ def _add_settings(command: click.Command) -> None:
     """Let every command take every setting as a flag of the same name; `tapewatch --help` lists them once."""
     for name in SETTINGS:
         flag = [f"setting_{name}", f"--{name.replace('_', '-')}"]
-        text = f"The setting TAPEWATCH_{name.upper()}, for this command or any below."
         hidden = command is not main
-        option = click.Option(flag, expose_value=False, callback=_note_setting, hidden=hidden, help=text)
-        command.params.append(option)
+        command.params.append(
+            Setting(flag, expose_value=False, callback=_note_setting, hidden=hidden, metavar="VALUE")
+        )
     if isinstance(command, click.Group):
         for below in command.commands.values():
             _add_settings(below)

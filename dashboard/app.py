@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from dashboard import news, overview
+from dashboard import news, overview, payments
 
 
 def main() -> None:
@@ -13,6 +13,7 @@ def main() -> None:
     pages = {
         "overview": st.Page(overview.page, title="Overview", url_path="overview", default=True),
         "news": st.Page(news.page, title="News", url_path="news"),
+        "payments": st.Page(payments.page, title="Payments", url_path="payments"),
     }
     st.session_state["pages"] = pages
     chosen = st.navigation(list(pages.values()), position="top")

@@ -52,9 +52,9 @@ def style() -> None:
         panels.desk()
 
 
-def head(reading: Reading[Overview]) -> None:
-    """Age of the data, replay label, and what is wrong."""
-    panels.show("head", machine.head(reading, time.time(), reads().place))
+def head(reading: Reading[Overview], pipeline: str = "news") -> None:
+    """Age of the data of a pipeline, replay label, and what is wrong."""
+    panels.show("head", machine.head(reading, time.time(), reads().place, pipeline))
 
 
 def foot(reading: Reading[Overview]) -> dict[str, Any]:
@@ -73,6 +73,31 @@ def act(clicked: dict[str, Any], go: Callable[[str], None]) -> None:
         st.session_state["scheme"] = str(colours)
         put("colours", "" if colours == "safe" else str(colours))
         st.rerun()
+
+
+def go(entity: str) -> None:
+    """Open the page that an entity belongs to."""
+    kind, _, name = entity.partition(":")
+    pages, along = st.session_state["pages"], carried()
+    if kind == "account":
+        st.switch_page(pages["payments"], query_params={"account": name, **along})
+    elif kind in ("terminal", "country", "rule"):
+        st.switch_page(pages["payments"], query_params={"q": name, **along})
+    else:
+        st.switch_page(pages["news"], query_params={"entity": entity, **along})
+
+
+def search(placeholder: str) -> None:
+    """The search field of a page. What is typed goes into the URL, and what the URL says into the field, never back."""
+    found = panels.show("search", {"value": searched(), "placeholder": placeholder})
+    if "search" in found:
+        put("q", str(found["search"])[:200])
+        st.rerun()
+
+
+def searched() -> str:
+    """What is searched for, by the URL."""
+    return str(st.query_params.get("q", ""))[:200]
 
 
 def carried() -> dict[str, str]:

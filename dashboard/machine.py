@@ -11,29 +11,31 @@ from streams.state.views import Overview
 from streams.state.vitals import Health
 from streams.windows.buckets import HOUR
 
+PIPELINES = ("news", "transactions", "alerts")
 BEHIND = 5.0  # seconds of work in the queue from which the pipeline is said to catch up
 
 
-def head(reading: Reading[Overview], now: float, place: str) -> Row:
+def head(reading: Reading[Overview], now: float, place: str, pipeline: str = "news") -> Row:
     """The age of the data, its state, and what is wrong and what to do about it."""
     shown = reading.value
-    state, banner = _state(reading, place)
+    state, banner = _state(reading, place, pipeline)
     as_of, title = 0.0, "nothing was read yet"
     if shown is not None:
-        beats = [worker.at for worker in shown.health.of("news")]
-        scored = max((seconds(headline.scored_at) for headline in shown.newest), default=0.0)
+        beats, headlines = [worker.at for worker in shown.health.of(pipeline)], shown.newest
+        headlines = headlines if pipeline == "news" else []
+        scored = max((seconds(headline.scored_at) for headline in headlines), default=0.0)
         as_of = min(reading.read_at, max([*beats, scored]))
         title = f"store read {now - reading.read_at:.1f} s ago"
         if beats:
-            title += f", news worker heard {now - max(beats):.1f} s ago"
-        if shown.newest:
-            title += f", newest headline {_ago(now - shown.newest[0].at / 1000)} old"
+            title += f", {pipeline} worker heard {now - max(beats):.1f} s ago"
+        if headlines:
+            title += f", newest headline {_ago(now - headlines[0].at / 1000)} old"
     replay = shown.health.replay if shown else None
     label = f"Replay of sample data: {replay.sample}" if replay else None
     return {"now": now, "as_of": as_of, "state": state, "banner": banner, "replay": label, "title": title}
 
 
-def _state(reading: Reading[Overview], place: str) -> tuple[str, Row | None]:
+def _state(reading: Reading[Overview], place: str, pipeline: str) -> tuple[str, Row | None]:
     shown = reading.value
     if reading.away_since is not None:
         todo = f"Check that the server at {place} runs (TAPEWATCH_REDIS); the page goes on by itself when it answers."
@@ -41,29 +43,36 @@ def _state(reading: Reading[Overview], place: str) -> tuple[str, Row | None]:
         return "away", _banner("broken", what, todo, reading.away_since, reading.read_at if shown else None)
     if shown is None:
         return "empty", None
-    news, replay = shown.health.of("news"), shown.health.replay
+    workers, replay = shown.health.of(pipeline), shown.health.replay
     if replay and replay.paused:
         return "live", _banner("warning", "The replay is paused", replay.paused)
-    away = [worker.store_away_since for worker in news if worker.store_away_since]
+    away = [worker.store_away_since for worker in workers if worker.store_away_since]
     if away:
         return "live", _banner(
-            "warning", "A news worker cannot reach its store", "It waits; nothing is lost.", min(away)
+            "warning",
+            f"A {pipeline} worker cannot reach its store",
+            "It waits; nothing is lost.",
+            min(away),
         )
-    if not news:
-        todo = "Start one: tapewatch worker news (or tapewatch up for everything)."
-        return "idle", _banner("warning", "No news worker reports", todo)
-    behind, rate = _behind(shown.health)
+    if not workers:
+        todo = f"Start one: tapewatch worker {pipeline} (or tapewatch up for everything)."
+        return "idle", _banner("warning", f"No {pipeline} worker reports", todo)
+    behind, rate = _behind(shown.health, pipeline)
     if behind > BEHIND * max(rate, 1.0):
         return "behind", None
-    return ("live" if shown.newest else "empty"), None
+    return ("live" if shown.newest or pipeline != "news" else "empty"), None
 
 
 def _banner(level: str, what: str, todo: str, since: float | None = None, kept: float | None = None) -> Row:
     return {"level": level, "what": what, "todo": todo, "since": since, "kept": kept}
 
 
-def figures(shown: Overview, history: Sequence[tuple[float, float, int]]) -> list[Row]:
-    """The five numbers of the overview, each with what it is compared with."""
+def figures(
+    shown: Overview,
+    history: Sequence[tuple[float, float, int]],
+    paid: Sequence[tuple[float, float, int]] = (),
+) -> list[Row]:
+    """The numbers of the overview, each with what it is compared with; payments where there is a worker for them."""
     market, firing = shown.market, [view for view in shown.alerts if view.record.state == "firing"]
     worst = any(view.severity == "critical" for view in firing)
     others = sum(view.active for view in shown.alerts) - len(firing)
@@ -73,7 +82,8 @@ def figures(shown: Overview, history: Sequence[tuple[float, float, int]]) -> lis
     expected = 100 * market.usual_negative / market.usual_stories if market.usual_stories else None
     rates, lags = [rate for _, rate, _ in history], [lag for _, _, lag in history]
     behind, rate = _behind(shown.health)
-    return [
+    payments = [rate for _, rate, _ in paid]
+    found: list[Row] = [
         {
             "title": "Alerts firing",
             "value": len(firing),
@@ -112,6 +122,20 @@ def figures(shown: Overview, history: Sequence[tuple[float, float, int]]) -> lis
             "series": thinned([float(lag) for lag in lags]),
         },
     ]
+    if shown.health.of("transactions"):
+        waiting, _ = _behind(shown.health, "transactions")
+        found.insert(
+            4,
+            {
+                "title": "Payments, last 5 min",
+                "value": payments[-1] if payments else 0.0,
+                "decimals": 1,
+                "unit": "payments/s",
+                "note": f"highest {max(payments, default=0.0):.1f}, {_count(waiting)} waiting",
+                "series": thinned(payments),
+            },
+        )
+    return found
 
 
 def foot(shown: Overview | None, away: bool, scheme: str) -> Row:
@@ -131,7 +155,7 @@ def _machine(health: Health, away: bool) -> list[Row]:
     if health.limit_bytes:
         used += f" of {health.limit_bytes / 2**20:.0f}"
     scored = health.outcomes.get("news", {}).get("scored", 0)
-    workers = ", ".join(f"{len(health.of(name))} {name}" for name in ("news", "alerts"))
+    workers = ", ".join(f"{len(health.of(name))} {name}" for name in PIPELINES)
     missing = not news or not health.of("alerts")
     return [
         _item("lag", _count(behind), "warning" if behind > BEHIND * max(rate, 1.0) else None),
@@ -153,10 +177,10 @@ def _count(value: int) -> str:
     return f"{value:,}".replace(",", "\u202f")
 
 
-def _behind(health: Health) -> tuple[int, float]:
-    """Headlines that wait, and headlines a second."""
-    news = health.of("news")
-    return sum(worker.behind for worker in news), sum(worker.rate for worker in news)
+def _behind(health: Health, pipeline: str = "news") -> tuple[int, float]:
+    """Records of a pipeline that wait, and records a second."""
+    workers = health.of(pipeline)
+    return sum(worker.behind for worker in workers), sum(worker.rate for worker in workers)
 
 
 def thinned(values: Sequence[float], most: int = 48) -> list[float]:

@@ -45,7 +45,8 @@ def _filters() -> None:
     st.session_state["choice"] = _entity()  # the URL is what counts, so that the back button works
     quiet: dict[str, Any] = {"label_visibility": "collapsed", "on_change": _choose}
     entity.selectbox("Entity", options, key="choice", format_func=lambda name: _called(name, named), **quiet)
-    found.text_input("Search", key="q", placeholder="Search title, name or symbol", live=True, **common)
+    with found:
+        frame.search("Search title, name or symbol")
     outlet.selectbox("Outlet", outlets, key="outlet", format_func=_outlet, **common)
     choice: dict[str, Any] = {**common, "required": True}
     size.segmented_control("Buckets", list(charts.RANGES), default="5m", key="size", **choice)
@@ -115,7 +116,7 @@ def _tape(entity: str, feed: list[Headline], away: bool) -> dict[str, Any]:
     wanted = rows.Filter(
         label="" if state.label in (None, ALL) else state.label,
         outlet="" if state.outlet in (None, ALL) else state.outlet,
-        text=state.q or "",
+        text=frame.searched(),
     )
     shown = rows.tape(feed, wanted, SHOWN)
     total = len({headline.story or headline.id for headline in feed})

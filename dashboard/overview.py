@@ -10,7 +10,8 @@ from dashboard import charts, frame, machine, panels, rows, trends
 from streams.state.keys import MARKET
 
 ALERTS_EMPTY = (
-    "No alerts yet. One appears when an entity has far more negative stories in 5 minutes than usual."
+    "No alerts yet. One appears when a company has far more negative stories, or a terminal, account or\n"
+    "country far more suspicious payments, in 5 minutes than usual."
 )
 EMPTY = (
     "No headlines yet. They appear here a moment after they arrive.\n"
@@ -33,7 +34,9 @@ def _live() -> None:
     clicked: dict[str, Any] = {}
     if shown is not None:
         opened = str(st.query_params.get("alert", ""))
-        panels.show("figures", {"figures": machine.figures(shown, list(frame.reads().history))})
+        reads = frame.reads()
+        found = machine.figures(shown, list(reads.history), list(reads.paid))
+        panels.show("figures", {"figures": found})
         left, right = st.columns([7, 5])
         with left:
             found = rows.alerts(shown.alerts, opened)
@@ -56,14 +59,10 @@ def _live() -> None:
             data = {"title": "Newest headlines", "note": "one row a story", "rows": latest, "compact": True}
             clicked |= panels.show("tape", {**data, "query": "", "empty": "" if latest else EMPTY})
     clicked |= frame.foot(reading)
-    frame.act(clicked, _go)
+    frame.act(clicked, frame.go)
 
 
 _TITLE = (
     f'<div class="tw"><h2>Market mood <small>headlines by sentiment, {charts.RANGES["5m"][1]}; '
     "line: negative stories expected</small></h2></div>"
 )
-
-
-def _go(entity: str) -> None:
-    st.switch_page(st.session_state["pages"]["news"], query_params={"entity": entity, **frame.carried()})

@@ -13,7 +13,7 @@ from typing import Any
 import streamlit as st
 
 _DESK = Path(__file__).parent / "desk"
-_PANELS = ("head", "figures", "alerts", "movers", "tape", "foot")
+_PANELS = ("head", "figures", "alerts", "movers", "tape", "cases", "account", "search", "foot")
 
 
 def stylesheet() -> str:
@@ -27,7 +27,7 @@ def desk() -> None:
 
 
 def show(name: str, data: dict[str, Any], key: str | None = None) -> dict[str, Any]:
-    """Draw a panel, and return what was clicked in it since the last run: `open`, `go` or `colours` -> value."""
+    """Draw a panel, and return what was done in it since the last run: event -> value."""
     nothing: dict[str, Any] = dict.fromkeys(_EVENTS, _ignore)
     result = _components()[name](
         key=key or name, data=data, **{f"on_{event}_change": _ignore for event in nothing}
@@ -35,7 +35,7 @@ def show(name: str, data: dict[str, Any], key: str | None = None) -> dict[str, A
     return {event: value for event in nothing if (value := getattr(result, event, None)) is not None}
 
 
-_EVENTS = ("open", "go", "colours")
+_EVENTS = ("open", "go", "colours", "case", "verdict", "search")
 
 
 def _ignore() -> None:
@@ -48,7 +48,7 @@ def _components() -> dict[str, Any]:
         return (_DESK / name).read_text(encoding="utf-8")
 
     register = st.components.v2.component
-    script = text("dom.js") + text("panels.js") + text("keys.js")
+    script = "".join(text(f"{name}.js") for name in ("dom", "panels", "payments", "search", "keys"))
     made: dict[str, Any] = {"desk": register("tapewatch_desk", js=script, isolate_styles=False)}
     for name in _PANELS:
         script = text("panel.js").replace("NAME", name)

@@ -63,7 +63,8 @@ class Reads:
         self._moved_at = 0.0
         self._order: list[str] = []
         self._ordered_at = 0.0
-        self.history: deque[tuple[float, float, int]] = deque(maxlen=RATES)
+        self.history: deque[tuple[float, float, int]] = deque(maxlen=RATES)  # time, rate, lag of news
+        self.paid: deque[tuple[float, float, int]] = deque(maxlen=RATES)  # of payments
 
     @classmethod
     def open(cls, settings: Settings) -> Reads:
@@ -101,8 +102,10 @@ class Reads:
             kept, self._ordered_at = found.movers[:MOVERS], now
             self._order = [mover.entity for mover in kept]
         found = replace(found, movers=kept)
-        news = found.health.of("news")
-        self.history.append((now, sum(worker.rate for worker in news), sum(worker.behind for worker in news)))
+        for rates, name in ((self.history, "news"), (self.paid, "transactions")):
+            workers = found.health.of(name)
+            rate, behind = sum(worker.rate for worker in workers), sum(worker.behind for worker in workers)
+            rates.append((now, rate, behind))
         return found
 
     def _refresh(self, slot: _Slot, load: Callable[[Store, float], T]) -> None:

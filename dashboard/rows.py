@@ -12,6 +12,7 @@ from streams.state.views import AlertView, Headline, Mover
 
 Row = dict[str, Any]
 EVIDENCE = 20  # headlines shown of an alert's evidence
+SOURCES = {"fraud": ("account", "payments"), "decline_storm": ("account", "payments")}  # one, what it counts
 HIGH = 3.0  # standard deviations above the usual from which a count is set in bold
 
 
@@ -49,12 +50,12 @@ def _alert(view: AlertView, opened: bool) -> Row:
         "severity": view.severity,
         "entity": record.entity,
         "name": _alert_name(view),
-        "value": detail.value or record.value,  # the worst five minutes
-        "expected": detail.expected or record.baseline,
-        "minutes": detail.window_minutes,
+        "kind": record.kind,
+        "measure": _measure(view),
         "at": view.at,
         "lead": evidence[-1].title if evidence else "",  # what began it
         "outlets": view.outlets,
+        "sources": SOURCES.get(record.kind, ("outlet", "headlines")),
         "count": max(len(record.evidence), len(detail.headlines)),
     }
     if opened:
@@ -74,8 +75,20 @@ def _alert(view: AlertView, opened: bool) -> Row:
     return row
 
 
+def _measure(view: AlertView) -> str:
+    """The worst five minutes beside what was expected of them."""
+    record, detail = view.record, view.detail
+    value, expected = detail.value or record.value, detail.expected or record.baseline
+    if detail.percent:
+        return f"{100 * value:.0f} % {detail.counted}, usual {100 * expected:.1f} %; suspended"
+    counted = "negative" if record.kind == "sentiment" else detail.counted
+    return f"{value:.0f} {counted} in {detail.window_minutes:g} min, usual {usual(expected)}"
+
+
 def _alert_name(view: AlertView) -> str:
     symbol = view.record.entity.partition(":")[2] or view.record.entity
+    if view.record.kind != "sentiment":
+        return view.detail.name or symbol
     name = view.detail.name.removesuffix(f" ({symbol})")
     return f"{symbol} {name}" if name and name != symbol else symbol
 

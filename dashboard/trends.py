@@ -12,7 +12,7 @@ from dashboard.reads import Reading
 from streams.state.keys import MARKET
 from streams.state.store import Store
 from streams.state.views import AlertView
-from streams.windows.trend import Bucket, trend
+from streams.windows.trend import KIND, Bucket, trend
 
 RULES = 5  # alerts that a chart shows, the newest
 TITLES = {"kind": pa.string(), "label": pa.string(), "text": pa.string()}
@@ -35,7 +35,8 @@ def draw(entity: str, size: str, alerts: Sequence[AlertView], height: int) -> No
     if found is None:
         return
     first = charts.start_of_range(found)
-    marks = [_rule(view, entity) for view in alerts if entity in (MARKET, view.record.entity)]
+    ours = (view for view in alerts if view.record.kind == KIND)
+    marks = [_rule(view, entity) for view in ours if entity in (MARKET, view.record.entity)]
     marks = sorted(mark for mark in marks if mark.at >= first)[-RULES:]
     columns = charts.rows(found, size, marks)
     table = pa.table(

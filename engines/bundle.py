@@ -1,7 +1,7 @@
 """A bundle: the folder of one published model, with a manifest that names and hashes every file in it.
 
     <bundles>/<task>/<version>/manifest.json, card.md, tokenizer.json, cpu-int8.onnx, gpu-fp16.onnx, ...
-    <bundles>/<task>/active                   the name of the version that serves
+    <bundles>/<task>/active                   the version that serves, and below it the one that served before
 
 No file is deserialised before its SHA-256 was compared; a bundle is never changed after it was published.
 """
@@ -75,6 +75,10 @@ class Manifest(msgspec.Struct, frozen=True):
     parts: dict[
         _PlainName, dict[str, Artefact]
     ] = {}  # of a model of several graphs: part -> engine -> artefact
+    thresholds: dict[str, float] = {}  # of decisions that were tuned with the model
+    profiles: tuple[tuple[int, int, int], ...] = ()  # TensorRT's: usual rows, most rows, columns
+    probes: dict[str, dict[str, float]] = {}  # file -> made-up input -> largest difference of a probability
+    built: dict[str, tuple[str, ...]] = {}  # file -> architectures for which a plan was built, with the tool
 
     def artefacts(self) -> Iterator[Artefact]:
         """Every graph of the bundle, the only one or those of its parts."""
@@ -134,14 +138,23 @@ def open_bundle(folder: Path) -> Bundle:
 
 def active_folder(bundles: Path, task: str) -> Path:
     """The folder of the version that serves `task`; raises BundleError where none is named."""
+    return bundles / task / _versions(bundles, task)[0]
+
+
+def _versions(bundles: Path, task: str) -> list[str]:
+    """The version that serves and, where one is remembered, the one before it."""
     path = bundles / task / ACTIVE
     try:
-        version = path.read_text(encoding="utf-8").strip()
+        versions = path.read_text(encoding="utf-8").split("\n", 2)[:2]
     except OSError:
         raise BundleError(f"no active bundle for {task!r} in {bundles} (set TAPEWATCH_BUNDLES)") from None
-    if not version or "/" in version or version.startswith("."):
-        raise BundleError(f"{path}: {version!r} is not the name of a version")
-    return bundles / task / version
+    versions = [version.strip() for version in versions]
+    if versions[1:] == [""]:
+        del versions[1]
+    for version in versions:
+        if not version or "/" in version or version.startswith("."):
+            raise BundleError(f"{path}: {version!r} is not the name of a version")
+    return versions
 
 
 class Listed(msgspec.Struct, frozen=True):
@@ -205,14 +218,38 @@ def publish(staged: Path, manifest: Manifest, destination: Path) -> Bundle:
 
 
 def activate(bundles: Path, task: str, version: str) -> None:
-    """Let `version` serve `task` from the next start on; raises BundleError if it is not whole."""
-    open_bundle(bundles / task / version)
+    """Let `version` serve `task`; running workers change over. Raises BundleError if it is not whole.
+
+    The version that served until now is remembered in the same atomic step, for `rollback`.
+    """
+    if "/" in version or version.startswith("."):
+        raise BundleError(f"{version!r} is not the name of a version")
+    manifest = open_bundle(bundles / task / version).manifest
+    if manifest.task != task:
+        raise BundleError(f"{bundles / task / version} is a bundle of {manifest.task!r}, not of {task!r}")
+    try:
+        before = _versions(bundles, task)
+    except BundleError:
+        before = []
+    kept = [name for name in before if name != version][:1]
     path = bundles / task / ACTIVE
     fresh = path.with_name(f".{ACTIVE}.{os.getpid()}")
-    fresh.write_text(version + "\n", encoding="utf-8")
+    fresh.write_text("".join(f"{name}\n" for name in (version, *kept)), encoding="utf-8")
     _to_disk(fresh)
     fresh.replace(path)
     _to_disk(path.parent)
+
+
+def rollback(bundles: Path, task: str) -> str:
+    """Activate the version that served before, and return its name; a second call goes back again.
+
+    Raises BundleError where none is remembered or it is not whole; what serves stays then.
+    """
+    versions = _versions(bundles, task)
+    if len(versions) < 2:
+        raise BundleError(f"no earlier version of {task!r} is remembered; activate one by name")
+    activate(bundles, task, versions[1])
+    return versions[1]
 
 
 def discard(staged: Path) -> None:

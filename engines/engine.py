@@ -16,10 +16,14 @@ class EngineError(Exception):
 
 
 class Limits(NamedTuple):
-    """The largest input that an engine takes: rows in a batch, tokens (or features) in a row."""
+    """The largest input that an engine takes: rows in a batch, tokens (or features) in a row.
+
+    `tokens`: the padded size, rows times columns, from which on a larger batch is no faster per row.
+    """
 
     rows: int
     columns: int
+    tokens: int = 128
 
 
 class Engine(Protocol):

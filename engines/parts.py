@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from engines.backends import open_engine
 from engines.bundle import Bundle
-from engines.engine import Engine, EngineError
+from engines.engine import Engine
 
 
 def open_part(
@@ -13,17 +14,4 @@ def open_part(
 
     `columns` bounds the second axis of its inputs. Raises EngineError where the bundle has no such part for the engine.
     """
-    found = bundle.manifest.parts.get(part)
-    if found is None:
-        raise EngineError(
-            f"{bundle.model} has no part {part!r}, only {', '.join(bundle.manifest.parts) or 'none'}"
-        )
-    wanted = "onnxruntime" if engine == "auto" else engine
-    artefact = found.get(wanted)
-    if wanted != "onnxruntime" or artefact is None:
-        raise EngineError(
-            f"no backend of this build runs {part!r} of {bundle.model} on {wanted!r}; use onnxruntime"
-        )
-    from engines.onnx_cpu import OnnxCpu  # a test with `tiny` loads no runtime
-
-    return OnnxCpu(bundle.read(artefact.file), artefact.precision, columns, threads)
+    return open_engine(bundle, engine, columns, threads, part)

@@ -20,27 +20,11 @@ CHUNK = 512  # rows judged at a time
 LONGEST_TITLE = 2000  # characters, as on the wire
 
 
-class WrongUsage(ValueError):
-    """Options that do not belong to the task; the message is one line."""
-
-
 def evaluate(
-    task: str,
-    files: Sequence[Path | str],
-    mapping: Mapping[str, str],
-    bundle: str | None,
-    settings: Settings,
-    cut: str | None = None,
-    last_out: bool = False,
+    task: str, files: Sequence[Path | str], mapping: Mapping[str, str], bundle: str | None, settings: Settings
 ) -> list[dict[str, Any]]:
     """What `tapewatch evaluate TASK` prints: the figures of the active bundle, or of the folder `bundle`."""
-    if task == "news" and (cut or last_out):
-        raise WrongUsage("--cut and --leave-last-out are for recommendations")
     folder = Path(bundle) if bundle else active_folder(settings.bundles, task)
-    if task == "recommendations":
-        from models import recommendation_evaluate  # it needs the extra `train`; news does not
-
-        return recommendation_evaluate.evaluate(files, mapping, folder, cut, last_out, settings.engine)
     return evaluate_news(files, mapping, folder, settings.engine)
 
 

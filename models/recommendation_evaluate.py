@@ -7,11 +7,10 @@ judged was seen; the ranker, the pace and the settings are the bundle's. Needs t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from engines.bundle import open_bundle
+from engines.bundle import Bundle
 from models import recommendation_metrics as metrics
 from models.figures import figure
 from models.recommendation_data import DAY, Interactions, read
@@ -33,22 +32,21 @@ class CutError(ValueError):
 def evaluate(
     files: Sequence[Path | str],
     mapping: Mapping[str, str],
-    folder: Path,
-    cut: str | None,
+    bundle: Bundle,
+    cut: float | None,
     last_out: bool,
     engine: str = "auto",
 ) -> list[dict[str, Any]]:
     """`hr@10`, `ndcg@10` and those of each rival, with their 95 % intervals over customers, and `n` customers.
 
-    Raises CutError, DataFileError, BundleError or EngineError, one line each.
+    `cut` in unix seconds. Raises CutError, DataFileError, BundleError or EngineError, one line each.
     """
-    if bool(cut) == last_out:
+    if (cut is not None) == last_out:
         raise CutError("say what is judged: --cut TIME (what follows it) or --leave-last-out, one of them")
-    start = _day(cut) if cut else None
-    model = open_model(open_bundle(folder), engine)
+    model = open_model(bundle, engine)
     try:
         paced = read(files, mapping).paced(model.settings.pace)
-        cut_day = start * model.settings.pace if start is not None else None
+        cut_day = cut / DAY * model.settings.pace if cut is not None else None
         fold = leave_last_out(paced) if cut_day is None else by_time(paced, cut_day, float("inf"))
         if not len(fold.customers):
             raise DataFileError("nobody to judge: no customer who was known has a new item that was known")
@@ -82,11 +80,3 @@ def _tuned(paced: Interactions, cut: float | None) -> Tuned:
         return UNTUNED
     before = by_time(paced, cut - MONTH, cut)
     return tune(before) if len(before.customers) else UNTUNED
-
-
-def _day(text: str) -> float:
-    try:
-        time = datetime.fromisoformat(text)
-    except ValueError:
-        raise CutError(f"--cut: {text!r} is no time like 2011-10-26T00:00:00Z") from None
-    return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp() / DAY

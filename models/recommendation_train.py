@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -24,13 +25,14 @@ from models.recommendation_fit import fit
 from models.recommendation_folds import by_time
 from models.recommendation_ranker import Prepared, as_onnx, as_ranker, examples, grow, lists, prepare
 from models.recommendation_rivals import popularity, ranked
-from models.train import TrainingError, next_version
+from models.train import TrainingError
 from streams.recommending.diversity import WEIGHT
 from streams.recommending.knowledge import Floats, dump
 from streams.recommending.model import KNOWLEDGE, RANKER, SETTINGS, ModelSettings
 from streams.recommending.rank import Ranker
 from streams.recommending.scores import feature_names
 
+NEEDED = ("scipy", "lightgbm", "onnxmltools")
 SPANS = 12  # the data's time is divided into
 MONTH = 30.0  # days of the model in a span
 MONTHS = 3
@@ -38,14 +40,18 @@ LEAST = 200  # interactions
 CLOSEST = 1e-4  # of the ranker's scores, ONNX against LightGBM
 
 
-def train(files: Sequence[Path | str], mapping: Mapping[str, str], out: str | None, bundles: Path) -> Bundle:
-    """What `tapewatch models train recommendations` does; progress goes to standard error.
+def train(files: Sequence[Path | str], mapping: Mapping[str, str], folder: Path) -> Bundle:
+    """Train on the interactions of the files, a bundle in `folder`; progress goes to standard error.
 
     Raises DataFileError or TrainingError, one line each; a bundle that fails its parity gate is not written.
     """
-    folder = Path(out) if out else next_version(bundles / "recommendations", datetime.now(UTC))
+    for needed in NEEDED:
+        if find_spec(needed) is None:
+            raise TrainingError(f"training needs {needed}: run `make setup-train`")
     if folder.exists():
         raise TrainingError(f"{folder} exists; name another folder with --out")
+    if not files:
+        raise TrainingError("name the interactions to train on with --data FILE")
     return make(read(files, mapping), [str(name) for name in files], folder)
 
 

@@ -51,16 +51,6 @@ def train(
     task: str, files: Sequence[Path | str], mapping: Mapping[str, str], out: str | None, settings: Settings
 ) -> None:
     """What `tapewatch models train TASK` does: a bundle in `out`, or as the next version among the bundles."""
-    if task == "recommendations":
-        needed = next((name for name in ("scipy", "lightgbm", "onnxmltools") if find_spec(name) is None), "")
-        if needed:
-            raise TrainingError(f"training needs {needed}, of the extra `train`: run `make setup-train`")
-        if not files:
-            raise TrainingError("name the interactions to train on with --data FILE")
-        from models import recommendation_train
-
-        recommendation_train.train(files, mapping, out, settings.bundles)
-        return
     folder = Path(out) if out else next_version(settings.bundles / task, datetime.now(UTC))
     train_news(out=folder, files=files, mapping=mapping)
 

@@ -1,8 +1,9 @@
 """The agent: one guarded pipeline on Kafka, in its own process.
 
 What waits in all partitions becomes one batch. It goes through the guard in executor threads, is published,
-and only then acknowledged, in order. While a batch is committed and published the next is scored already. A
-crash anywhere between leads to a redelivery, which changes nothing and publishes again.
+and only then acknowledged, in order. While a batch is committed and published the next is scored already; a small
+one, with nothing before it under way, is scored where it is committed, which saves it a change of threads. A crash
+anywhere between leads to a redelivery, which changes nothing and publishes again.
 
 Two checks tie the batch to the world: the topic must still live the life that the marks belong to (asked after the
 batch was fetched and before its effects), and the store must stand where this owner's reading does.
@@ -20,7 +21,7 @@ import socket
 import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any, TypeVar
 
@@ -37,7 +38,10 @@ from streams.transport import TP, Intake
 
 log = logging.getLogger("tapewatch.agent")
 
-IN_FLIGHT = 2  # batches that are committed or published while the next is scored
+IN_FLIGHT = (
+    2  # batches that are committed or published while the next is scored; one more where it is judged too
+)
+SMALL = 16  # records of a batch that is scored and committed in one go, about 50 ms of a small model
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0  # seconds between two tries on a store that is away
 HEARTBEAT = 1.0
 HEARTBEAT_KEPT = 15  # seconds
@@ -74,9 +78,12 @@ class Agent:
         self._clock = clock
         self._scoring = ThreadPoolExecutor(1, thread_name_prefix="score")
         self._storing = ThreadPoolExecutor(1, thread_name_prefix="store")
+        self._beating = ThreadPoolExecutor(1, thread_name_prefix="beat")
+        self._stopping = False
         self._lives: dict[str, str] = {}
         self._tail: asyncio.Task[None] | None = None
-        self._slots = asyncio.Semaphore(IN_FLIGHT)
+        self._decided: asyncio.Event | None = None  # set when the last batch has its effects and verdicts
+        self._slots = asyncio.Semaphore(IN_FLIGHT + self._guard.judges)
         self._draining = asyncio.Lock()
         self._away_since: float | None = None
         self._intake: Intake | None = None
@@ -138,19 +145,26 @@ class Agent:
         confirmed.add_done_callback(
             lambda task: task.cancelled() or task.exception()
         )  # `_finish` may end before
-        now = self._clock()
-        await self._patiently(partial(self._guard.prepare, items, now), self._scoring)
-        self._metrics.stage(self.name, "score", time.perf_counter() - began)
-        self._tail = asyncio.create_task(self._finish(items, runs, confirmed, self._tail, now, began))
+        self._raise_if_failed()
+        now, outs = self._clock(), None
+        if len(items) <= SMALL and (self._tail is None or self._tail.done()):
+            outs = await self._patiently(self._at_once(items, confirmed, now, began))
+        else:
+            await self._patiently(partial(self._guard.prepare, items, now), self._scoring)
+            self._metrics.stage(self.name, "score", time.perf_counter() - began)
+        before, self._decided = (self._tail, self._decided), asyncio.Event()
+        self._tail = asyncio.create_task(
+            self._finish(items, runs, confirmed, before, self._decided, now, began, outs)
+        )
         self._tail.add_done_callback(_seen)  # `_fail` has noted it
 
     async def _tick(self) -> None:
         owned = self._owned()
         try:
             now = self._clock()
+            await self._in(self._beating, partial(self._send_beat, self._beat(now), now))
             await self._in(self._storing, partial(self._pipeline.tick, self._store, owned, now))
             await self._drain({partition for found in owned.values() for partition in found})
-            await self._in(self._storing, self._beat)
         except Unavailable as error:
             self._note_away(error)
 
@@ -161,14 +175,22 @@ class Agent:
             self._tail.cancel()
 
     async def finish(self) -> None:
-        """The end: batches under way, executors, publisher."""
+        """The end: batches under way, publisher. No new work begins; `close` waits for the old."""
         await self.finish_batches()
-        self._scoring.shutdown(wait=False, cancel_futures=True)
-        self._storing.shutdown(wait=False, cancel_futures=True)
+        self._stopping = True
+        for executor in (self._scoring, self._storing, self._beating):
+            executor.shutdown(wait=False, cancel_futures=True)
         await self._publisher.stop()
 
+    def close(self) -> None:
+        """After `finish` and the event loop: wait for what a thread has in hand, then close pipeline and store."""
+        for executor in (self._scoring, self._storing, self._beating):
+            executor.shutdown(wait=True, cancel_futures=True)
+        self._pipeline.close()
+        self._store.close()
+
     def _fail(self, error: Exception) -> None:
-        if self.failure is None:
+        if self.failure is None and not self._stopping:
             self.failure = error
             self._failed.set()
 
@@ -190,23 +212,39 @@ class Agent:
         items: list[Item],
         runs: Sequence[Run],
         confirmed: asyncio.Task[None],
-        before: asyncio.Task[None] | None,
+        before: tuple[asyncio.Task[None] | None, asyncio.Event | None],
+        decided: asyncio.Event,
         now: float,
         began: float,
+        outs: list[Out] | None,
     ) -> None:
+        """Effects in order, publications in order; while a batch is published the next has its effects.
+
+        `outs` are given where the batch has its effects already.
+        """
+        published_before, decided_before = before
         try:
-            if before is not None:
-                await before
+            if decided_before is not None:
+                await decided_before.wait()
+            self._raise_if_failed()
             await confirmed
-            stored = time.perf_counter()
-            await self._patiently(partial(self._guard.commit, items, now), self._storing)
+            if outs is None:
+                outs = await self._effects(items, now)
+            decided.set()
+            if published_before is not None:
+                await published_before
             published = time.perf_counter()
-            await self._publish(self._guard.outputs(items, now))
+            if self._guard.judges:
+                await asyncio.gather(
+                    self._publish(outs),
+                    self._patiently(partial(self._guard.keep, items, now), self._storing),
+                )
+            else:
+                await self._publish(outs)
             await self._drain({run.partition for run in runs})
             for run in runs:
                 run.ack()
             ended = time.perf_counter()
-            self._metrics.stage(self.name, "store", published - stored)
             self._metrics.stage(self.name, "publish", ended - published)
             self._done += len(items)
             self._batch_ms = (ended - began) * 1000
@@ -214,7 +252,57 @@ class Agent:
             self._fail(error)
             raise  # so that no later batch overtakes this one
         finally:
+            decided.set()
             self._slots.release()
+
+    async def _effects(self, items: list[Item], now: float) -> list[Out]:
+        """Effects, verdicts, and what is to be published (dead letters take long to make): not on the event loop."""
+        if not self._guard.judges:
+            return await self._patiently(partial(self._commit_and_judge, items, now))
+        await self._patiently(partial(self._commit, items, now))
+        return await self._patiently(partial(self._judge, items, now), self._scoring)
+
+    def _commit_and_judge(self, items: list[Item], now: float) -> list[Out]:
+        self._commit(items, now)
+        return self._judge(items, now)
+
+    def _commit(self, items: list[Item], now: float) -> None:
+        began = time.perf_counter()
+        self._guard.commit(items, now)
+        self._metrics.stage(self.name, "store", time.perf_counter() - began)
+
+    def _judge(self, items: list[Item], now: float) -> list[Out]:
+        if self._guard.judges:
+            began = time.perf_counter()
+            self._guard.judge(items, now)
+            self._metrics.stage(self.name, "judge", time.perf_counter() - began)
+        return self._guard.outputs(items, now)
+
+    def _at_once(
+        self, items: list[Item], confirmed: asyncio.Task[None], now: float, began: float
+    ) -> Callable[[], list[Out]]:
+        """Score and commit in one go; after a pause of the store it goes on where it stopped."""
+        gate = _as_future(confirmed)
+        scored = committed = False
+
+        def work() -> list[Out]:
+            nonlocal scored, committed
+            if not scored:
+                self._guard.prepare(items, now)
+                self._metrics.stage(self.name, "score", time.perf_counter() - began)
+                scored = True
+            gate.result()
+            if not committed:
+                self._commit(items, now)
+                committed = True
+            return self._judge(items, now)
+
+        return work
+
+    def _raise_if_failed(self) -> None:
+        """Keep a batch from having effects after the one before it failed."""
+        if self.failure is not None:
+            raise self.failure
 
     async def _publish(self, outs: Sequence[Out]) -> None:
         """Publish; a dead letter that the broker finds too large is cut until it fits, its headers kept."""
@@ -309,13 +397,13 @@ class Agent:
             owned[tp.topic].append(tp.partition)
         return dict(owned)
 
-    def _beat(self) -> None:
-        now = self._clock()
+    def _beat(self, now: float) -> dict[str, Any]:
+        """This worker's state, as the dashboard and `doctor` show it."""
         self._rate = 0.7 * self._rate + 0.3 * self._done / HEARTBEAT
         self._done = 0
         lag = self._intake.lag() if self._intake else {}
         self._metrics.lag(self.name, lag)
-        beat = {
+        return {
             "pipeline": self.name,
             "host": socket.gethostname(),
             "pid": os.getpid(),
@@ -331,6 +419,8 @@ class Agent:
             "metrics": self._metrics.address,
             "sources": list(PIPELINES[self.name].sources),
         }
+
+    def _send_beat(self, beat: Mapping[str, Any], now: float) -> None:
         key = self._store.keys.worker(self.name, f"{socket.gethostname()}-{os.getpid()}")
         pipe, known = self._store.client.pipeline(transaction=False), self._store.keys.workers()
         pipe.set(key, json.dumps(beat), ex=HEARTBEAT_KEPT)
@@ -346,6 +436,22 @@ def _seen(task: asyncio.Task[None]) -> None:
         task.exception()
 
 
+def _as_future(task: asyncio.Task[None]) -> Future[None]:
+    """A task's end as another thread can wait for it."""
+    future: Future[None] = Future()
+
+    def end(done: asyncio.Task[None]) -> None:
+        if done.cancelled():
+            future.cancel()
+        elif (error := done.exception()) is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(None)
+
+    task.add_done_callback(end)
+    return future
+
+
 def _can_be_cut(out: Out) -> bool:
     return out.topic.endswith(".dlq") and bool(out.value or out.key)
 
@@ -358,4 +464,5 @@ def _cut(out: Out) -> Out:
 
 def _from_outbox(entry: bytes) -> Out:
     found = json.loads(as_text(entry))
-    return Out(found["topic"], found["key"].encode(), found["value"].encode())
+    headers = tuple((name, value.encode()) for name, value in found.get("headers", {}).items())
+    return Out(found["topic"], found["key"].encode(), found["value"].encode(), headers)

@@ -2,8 +2,8 @@
 
 Nothing depends on the order in which signals arrive: a window is what the store holds about it once a batch is
 counted, so a redelivered signal finds what it led to. An alert changes by compare-and-set on its version
-(`transition.lua`), which writes the record to publish with it. The rule is `windows/surge.py`: by a signal it fires
-on the open minute, by the timer it resolves on closed ones.
+(`transition.lua`), which writes the record to publish with it. What is watched and by which rule says `watches.py`:
+by a signal an alert fires on the open minute, by the timer it resolves on closed ones.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from streams.guard import Item, Out, Prepared
 from streams.incidents import Incident
 from streams.records import Signal
 from streams.settings import Settings
-from streams.state.keys import MARKET
 from streams.state.store import Store, as_text
+from streams.watches import WATCHES
 from streams.windows import surge, trend
-from streams.windows.buckets import HOUR, MINUTE, SIZES, closed_until, slices, start_of, watermark_of
+from streams.windows.buckets import HOUR, MINUTE, SIZES, closed_until, start_of, watermark_of
 from streams.windows.surge import WINDOW, Series
 
 log = logging.getLogger("tapewatch.alerts")
 
-KIND = trend.KIND  # the one kind that is judged so far
-STALE = HOUR  # ms; an older signal pages nobody: it is history, for baselines
 KEPT = 1000  # resolved alerts, the newest
 ROUNDS = 40  # looks at an entity in one go: an hour of back-dated headlines holds at most ten incidents
 PERIODS = surge.MEMORY + HOUR  # how long an incident is kept out of what is usual
+FEED = 100  # signals kept an entity
+ENTITIES = 10_000  # entities of a kind that signals are kept of
 
 
 class Moment(NamedTuple):
@@ -42,10 +42,22 @@ class Moment(NamedTuple):
     partition: int
 
 
+class Subject(NamedTuple):
+    """What an alert is about."""
+
+    kind: str
+    entity: str
+
+    @property
+    def fingerprint(self) -> str:
+        """The same for all alerts about it."""
+        return incidents.fingerprint(self.kind, self.entity)
+
+
 class Scene(NamedTuple):
     """All that one look at an entity found in the store."""
 
-    entity: str
+    subject: Subject
     incident: Incident | None  # the alert that is active
     series: Series
     feed: Sequence[bytes]
@@ -68,16 +80,30 @@ class Alerts:
         self._settings = settings
         self._prefix = store.keys.prefix
         self._topic, self._signals = settings.topic("alerts"), settings.topic("signals")
-        self._watermark = store.keys.watermark(settings.topic("news"))
+        self._watermarks = {kind: settings.topic(watch.topic) for kind, watch in WATCHES.items()}
+        minutes = SIZES["1m"]
+        self._lua = {
+            "width": minutes.width,
+            "span": minutes.span,
+            "slice": minutes.slice,
+            "feed": FEED,
+            "entities": ENTITIES,
+        }
         self._ticked: object = None  # what the last tick judged by
 
     def prepare(self, batch: Sequence[Signal], now: float) -> list[Prepared]:
         """Signals that can raise an alert are `scored`, all others filtered."""
-        return [Prepared(None, None, "scored" if _counts(signal, now) else "filtered") for signal in batch]
+        made = []
+        for signal in batch:
+            watch = WATCHES.get(signal.kind)
+            counts = watch is not None and watch.counts(signal, now)
+            effect = watch.effect(signal, now) if watch is not None else None
+            made.append(Prepared(effect or False, None, "scored" if counts else "filtered"))
+        return made
 
     def settings(self) -> dict[str, Any]:
-        """Nothing for alerts.lua."""
-        return {}
+        """For alerts.lua."""
+        return self._lua
 
     def derive(self, record: Signal, prepared: Prepared, decision: Any, now: float) -> Iterable[Out]:  # noqa: ARG002
         """No records of its own: transitions leave through the outbox."""
@@ -89,106 +115,139 @@ class Alerts:
 
     def settle(self, store: Store, done: Sequence[Item], now: float) -> None:
         """Judge every entity and minute that the batch touched, also by signals that came again."""
-        touched: dict[str, dict[int, Moment]] = {}
+        touched: dict[Subject, dict[int, Moment]] = {}
         for item in done:
             if item.status in ("new", "again") and item.prepared and item.prepared.outcome == "scored":
                 at = min(records.milliseconds(item.record.ts), int(now * 1000))
-                moments = touched.setdefault(item.record.entity, {})
+                moments = touched.setdefault(Subject(item.record.kind, item.record.entity), {})
                 minute = start_of(at, MINUTE)
                 moments[minute] = max(moments.get(minute, Moment(0, 0)), Moment(at, item.partition))
         if touched:
             hot = self._hot(store, touched)
-            self._review(store, {entity: sorted(touched[entity].values()) for entity in hot}, now)
+            self._review(store, {subject: sorted(touched[subject].values()) for subject in hot}, now)
 
     def tick(self, store: Store, owned: Mapping[str, Sequence[int]], now: float) -> None:
         """Look again at the active alerts of the owned partitions, once a minute has closed or they have changed."""
         pipe = store.client.pipeline(transaction=False)
         pipe.hvals(store.keys.active())
-        pipe.hgetall(self._watermark)
-        alerts, watermark = store.call(pipe.execute)
+        self._ask_watermarks(pipe, store)
+        alerts, *watermarks = store.call(pipe.execute)
         partitions = tuple(sorted(owned.get(self._signals, ())))
-        seen = (start_of(_closed(watermark, now), MINUTE), tuple(sorted(alerts)), partitions)
+        closed = self._closed(watermarks, now)
+        minutes = tuple(start_of(until, MINUTE) for until in closed.values())
+        seen = (minutes, tuple(sorted(alerts)), partitions)
         if seen == self._ticked:
             return
         for alert in alerts:
-            pipe.hmget(store.keys.alert(as_text(alert)), "entity", "partition")
+            pipe.hmget(store.keys.alert(as_text(alert)), "record", "partition")
         found = store.call(pipe.execute) if alerts else []
-        mine = [as_text(entity) for entity, partition in found if entity and int(partition) in partitions]
-        self._review(store, {entity: [] for entity in mine}, now)
+        active = [
+            msgspec.json.decode(record, type=records.Alert)
+            for record, partition in found
+            if record and int(partition) in partitions
+        ]
+        mine = [Subject(record.kind, record.entity) for record in active if record.kind in WATCHES]
+        self._review(store, {subject: [] for subject in mine}, now)
         self._ticked = seen
 
     def close(self) -> None:
         """Nothing was opened."""
 
-    def _hot(self, store: Store, touched: Mapping[str, Mapping[int, Moment]]) -> list[str]:
-        """The entities worth a close look: an alert is active, or some window has enough stories at all."""
+    def _ask_watermarks(self, pipe: Pipe, store: Store) -> None:
+        for topic in self._watermarks.values():
+            pipe.hgetall(store.keys.watermark(topic))
+
+    def _closed(self, watermarks: Sequence[Mapping[bytes, bytes]], now: float) -> dict[str, int]:
+        """Until when the buckets of each kind are closed."""
+        found = zip(self._watermarks, watermarks, strict=True)
+        return {kind: _closed(watermark, now) for kind, watermark in found}
+
+    def _hot(self, store: Store, touched: Mapping[Subject, Mapping[int, Moment]]) -> list[Subject]:
+        """What is worth a close look: an alert is active, or some window has enough signals at all."""
         pipe = store.client.pipeline(transaction=False)
-        pipe.hmget(store.keys.active(), [incidents.fingerprint(KIND, entity) for entity in touched])
-        windows = [(entity, minute) for entity in touched for minute in touched[entity]]
-        asked = [_ask_window(pipe, store, entity, minute) for entity, minute in windows]
+        pipe.hmget(store.keys.active(), [subject.fingerprint for subject in touched])
+        windows = [(subject, minute) for subject in touched for minute in touched[subject]]
+        asked = [
+            WATCHES[subject.kind].ask(pipe, store.keys, subject.entity, *_window(minute))
+            for subject, minute in windows
+        ]
         active, *replies = store.call(pipe.execute)
-        hot = {entity: None for entity, alert in zip(touched, active, strict=True) if alert}
+        hot = {subject: None for subject, alert in zip(touched, active, strict=True) if alert}
         answers = iter(replies)
-        for (entity, _), hashes in zip(windows, asked, strict=True):
+        for (subject, _), hashes in zip(windows, asked, strict=True):
             value = sum(int(count) for _ in range(hashes) for count in next(answers) if count)
-            if value >= surge.LEAST:
-                hot[entity] = None
+            if value >= WATCHES[subject.kind].least:
+                hot[subject] = None
         return list(hot)
 
-    def _review(self, store: Store, touched: Mapping[str, Sequence[Moment]], now: float) -> None:
-        """Look and act until no alert of these entities changes any more."""
+    def _review(self, store: Store, touched: Mapping[Subject, Sequence[Moment]], now: float) -> None:
+        """Look and act until no alert about these changes any more."""
         left = dict(touched)
         for _ in range(ROUNDS):
             if not left:
                 return
             scenes, closed = self._look(store, left, now)
-            again = [scene.entity for scene in scenes if self._act(store, scene, left, closed)]
-            left = {entity: left[entity] for entity in again}
-        log.warning("alerts of %s still change after %d looks; the timer goes on", ", ".join(left), ROUNDS)
+            again = [
+                scene.subject for scene in scenes if self._act(store, scene, left, closed[scene.subject.kind])
+            ]
+            left = {subject: left[subject] for subject in again}
+        names = ", ".join(subject.entity for subject in left)
+        log.warning("alerts of %s still change after %d looks; the timer goes on", names, ROUNDS)
 
     def _look(
-        self, store: Store, touched: Mapping[str, Sequence[Moment]], now: float
-    ) -> tuple[list[Scene], int]:
-        """What the store knows of these entities, the alerts first: a change since then loses the compare-and-set."""
+        self, store: Store, touched: Mapping[Subject, Sequence[Moment]], now: float
+    ) -> tuple[list[Scene], dict[str, int]]:
+        """What the store knows of these, the alerts first: a change since then loses the compare-and-set."""
         keys = store.keys
         pipe = store.client.pipeline(transaction=False)
-        pipe.hgetall(self._watermark)
-        pipe.hmget(keys.active(), [incidents.fingerprint(KIND, entity) for entity in touched])
-        watermark, active = store.call(pipe.execute)
-        closed = _closed(watermark, now)
-        for (entity, moments), alert in zip(touched.items(), active, strict=True):
+        self._ask_watermarks(pipe, store)
+        pipe.hmget(keys.active(), [subject.fingerprint for subject in touched])
+        *watermarks, active = store.call(pipe.execute)
+        closed = self._closed(watermarks, now)
+        for (subject, moments), alert in zip(touched.items(), active, strict=True):
             pipe.hmget(keys.alert(as_text(alert or b"")), "record", "detail", "partition")
             first, last = (moments[0].at, moments[-1].at) if moments else (1, 0)
-            pipe.zrangebyscore(keys.feed(entity), _window(first)[0], last + MINUTE)
+            feed = WATCHES[subject.kind].feed(keys, subject.entity)
+            pipe.zrangebyscore(feed, _window(first)[0], last + MINUTE)
         found = store.call(pipe.execute)
-        until = max([closed, *(_window(moments[-1].at)[1] for moments in touched.values() if moments)])
-        trends = trend.read(store, list(touched), "1m", until - 2 * surge.MEMORY, until, int(now * 1000))
+        series: dict[Subject, Series] = {}
+        for kind in {subject.kind for subject in touched}:
+            these = {subject: moments for subject, moments in touched.items() if subject.kind == kind}
+            until = max(
+                [closed[kind], *(_window(moments[-1].at)[1] for moments in these.values() if moments)]
+            )
+            names = [subject.entity for subject in these]
+            read = WATCHES[kind].series(store, names, until - 2 * surge.MEMORY, until, int(now * 1000))
+            series |= {subject: read[subject.entity] for subject in these}
         scenes = [
-            Scene(entity, _incident(found[2 * index]), trends[entity].series, found[2 * index + 1])
-            for index, entity in enumerate(touched)
+            Scene(subject, _incident(found[2 * index]), series[subject], found[2 * index + 1])
+            for index, subject in enumerate(touched)
         ]
         return scenes, closed
 
-    def _act(self, store: Store, scene: Scene, touched: Mapping[str, Sequence[Moment]], closed: int) -> bool:
+    def _act(
+        self, store: Store, scene: Scene, touched: Mapping[Subject, Sequence[Moment]], closed: int
+    ) -> bool:
         """Take the next step of one entity, if there is one; whether it needs another look."""
-        entity, incident, series, feed = scene
-        moments = touched[entity]
+        subject, incident, series, feed = scene
+        watch, moments = WATCHES[subject.kind], touched[subject]
         if incident is not None:
-            cleared = surge.clears(series, incident.opened, closed)
+            cleared = watch.clears(series, incident.opened, closed)
             if cleared is not None:
                 self._write(store, series, incidents.resolve(incident, cleared))
                 return True
             for moment in moments:
                 if moment.at >= incident.opened:
-                    verdict = surge.judge(series, moment.at, closed)
-                    cause = incidents.cause(entity, feed, *_window(moment.at))
+                    verdict = watch.judge(series, moment.at, closed)
+                    cause = watch.cause(subject.entity, feed, *_window(moment.at))
                     incident = incidents.follow(incident, verdict, cause) or incident
             return incident != scene.incident and not self._write(store, series, incident, transition=False)
         for moment in moments:
-            verdict = surge.judge(series, moment.at, closed)
+            verdict = watch.judge(series, moment.at, closed)
             if verdict.fires:
-                cause = incidents.cause(entity, feed, *_window(moment.at))
-                self._write(store, series, incidents.fire(KIND, entity, *moment, verdict, cause))
+                cause = watch.cause(subject.entity, feed, *_window(moment.at))
+                fired = incidents.fire(subject.kind, subject.entity, *moment, verdict, cause, watch.words)
+                self._write(store, series, fired)
                 return True
         return False
 
@@ -238,29 +297,10 @@ def alerts_list(store: Store, state: str | None = None) -> list[dict[str, Any]]:
     return [record for record in found if state in (None, record["state"])]
 
 
-def _counts(signal: Signal, now: float) -> bool:
-    """Whether a signal can raise an alert: negative, about one entity, and no history."""
-    if signal.kind != KIND or signal.entity == MARKET:
-        return False
-    return (signal.value < 0 or signal.severity != "info") and signal.ts.timestamp() >= now - STALE / 1000
-
-
 def _window(at: int) -> tuple[int, int]:
     """The window that ends with the minute of `at`, in ms."""
     end = start_of(at, MINUTE) + MINUTE
     return end - WINDOW, end
-
-
-def _ask_window(pipe: Pipe, store: Store, entity: str, minute: int) -> int:
-    """Ask for the negative stories of a window; the number of replies that it takes."""
-    size = SIZES["1m"]
-    since, until = _window(minute)
-    pieces = slices(size, since, until)
-    for piece in pieces:
-        first, last = max(since, piece), min(until, piece + size.slice)
-        fields = [f"{start // 1000}:b" for start in range(first, last, MINUTE)]
-        pipe.hmget(store.keys.trend(entity, size.name, piece), fields)
-    return len(pieces)
 
 
 def _closed(watermark: Mapping[bytes, bytes], now: float) -> int:

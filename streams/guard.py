@@ -1,4 +1,4 @@
-"""The guard around every pipeline: decode, score, commit, derive; and what becomes of a record that fails.
+"""The guard around every pipeline: decode, score, commit, judge, derive; and what becomes of a record that fails.
 
 This is the synchronous core, the same for a worker on Kafka (`streams/agent.py`) and for a file (`tapewatch
 score`). It knows nothing of Kafka. Exceptions are named by their consequence: `Malformed` and whatever the
@@ -11,10 +11,10 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from streams import records
 from streams.records import MAX_RECORD, Malformed, Record
@@ -47,6 +47,7 @@ class Prepared(NamedTuple):
     effect: Any  # msgpack-able
     payload: Any = None
     outcome: str = "scored"  # or "filtered"
+    digest: str = ""  # of the record's id, where the pipeline has made it
 
 
 class Pipeline(Protocol[R_contra]):
@@ -94,6 +95,27 @@ class Pipeline(Protocol[R_contra]):
         """Give back what was opened."""
 
 
+@runtime_checkable
+class Judging(Protocol):
+    """What a pipeline has besides when its model needs what only the store knows: it scores after the effects.
+
+    Called from the thread that calls `prepare`. All of it must bear being done again: after a crash, or when it
+    raised Unavailable.
+    """
+
+    def absorb(self, items: Sequence[Item], now: float) -> None:
+        """Take in what the store decided about a batch, in order. May raise Unavailable, nothing about one record."""
+
+    def judge(self, items: Sequence[Item], now: float) -> Sequence[Any]:
+        """A verdict for each of these items, in order; `derive` gets it as the decision.
+
+        May raise about any of its records, as `prepare` may.
+        """
+
+    def keep(self, store: Store, items: Sequence[Item], now: float) -> None:
+        """What is remembered of a judged batch; before it is acknowledged. Raises Unavailable."""
+
+
 @dataclass(slots=True)
 class Dead:
     """Why a record is a dead letter."""
@@ -119,6 +141,7 @@ class Item:
     dead: Dead | None = None
     status: str = ""  # new, again, duplicate, dead
     decision: Any = None
+    reply: bytes = b""  # what the decision points into
 
 
 @dataclass
@@ -129,6 +152,10 @@ class Guard(Generic[R]):
     store: Store
     kinds: Mapping[str, type[Record]]
     _failures: deque[bool] = field(default_factory=lambda: deque(maxlen=LAST))
+    judges: bool = field(init=False)  # whether the pipeline scores after the effects
+
+    def __post_init__(self) -> None:
+        self.judges = isinstance(self.pipeline, Judging)
 
     def prepare(self, items: Sequence[Item], now: float) -> None:
         """Decode and score: every item then has either `prepared` or `dead`.
@@ -145,7 +172,7 @@ class Guard(Generic[R]):
         for start in range(0, len(good), self.pipeline.batch):
             self._score(good[start : start + self.pipeline.batch], now)
         for item in good:
-            if item.dead is not None:
+            if item.dead is not None and item.dead.stage != "decode":
                 self._note(True)
 
     def commit(self, items: Sequence[Item], now: float) -> None:
@@ -156,9 +183,34 @@ class Guard(Generic[R]):
         for (topic, life), group in groupby(items, key=lambda item: (item.topic, item.life)):
             self._commit(topic, life, list(group), now)
         for item in items:
-            if item.dead is None:
+            if item.dead is None and not (self.judges and item.status in ("new", "again")):
                 self._note(False)
         self.pipeline.settle(self.store, items, now)
+
+    def judge(self, items: Sequence[Item], now: float) -> None:
+        """After the effects: score what could not be scored before. A record that fails ends in a dead letter still.
+
+        Raises Unavailable, TooManyFailures.
+        """
+        pipeline = self.pipeline
+        if not isinstance(pipeline, Judging):
+            return
+        done = [item for item in items if item.status in ("new", "again")]
+        pipeline.absorb(done, now)
+        waiting = [item for item in done if item.prepared and item.prepared.outcome == "scored"]
+        for start in range(0, len(waiting), self.pipeline.batch):
+            self._judge(pipeline, waiting[start : start + self.pipeline.batch], now)
+        for item in done:  # before they are condemned: a better bundle may judge them yet
+            self._note(item.dead is not None)
+        failed = [item for item in waiting if item.dead is not None]
+        if failed:
+            self._condemn(failed)
+
+    def keep(self, items: Sequence[Item], now: float) -> None:
+        """Remember what was judged. Raises Unavailable."""
+        if isinstance(self.pipeline, Judging):
+            judged = [item for item in items if item.status in ("new", "again")]
+            self.pipeline.keep(self.store, judged, now)
 
     def outputs(self, items: Sequence[Item], now: float) -> list[Out]:
         """What is to be published for these items, in their order."""
@@ -170,17 +222,36 @@ class Guard(Generic[R]):
                 found.extend(self.pipeline.derive(item.record, item.prepared, item.decision, now))
         return found
 
-    def _score(self, items: Sequence[Item], now: float, attempts: int = 1) -> None:
-        """Bisection: a batch that raises is halved until the record that makes it raise is alone."""
+    def _score(self, items: Sequence[Item], now: float) -> None:
+        def prepare(part: Sequence[Item]) -> None:
+            made = self.pipeline.prepare([item.record for item in part], now)
+            for item, prepared in zip(part, made, strict=True):
+                item.prepared = prepared
+
+        self._bisect(items, prepare)
+
+    def _judge(self, pipeline: Judging, items: Sequence[Item], now: float) -> None:
+        def judge(part: Sequence[Item]) -> None:
+            for item, verdict in zip(part, pipeline.judge(part, now), strict=True):
+                item.decision = verdict
+
+        self._bisect(items, judge)
+
+    def _bisect(
+        self, items: Sequence[Item], work: Callable[[Sequence[Item]], None], attempts: int = 1
+    ) -> None:
+        """Halve a batch whose work raises until the record that makes it raise is alone."""
         if not items:
             return
         try:
-            prepared = self.pipeline.prepare([item.record for item in items], now)
+            work(items)
         except Unavailable:
             raise
         except Exception as error:
-            if len(items) == 1 and attempts < ATTEMPTS:
-                self._score(items, now, attempts + 1)
+            if len(items) == 1 and isinstance(error, Malformed):
+                items[0].dead = Dead("decode", str(error))
+            elif len(items) == 1 and attempts < ATTEMPTS:
+                self._bisect(items, work, attempts + 1)
             elif len(items) == 1:
                 items[0].dead = Dead("model", _one_line(error), attempts)
                 log.warning(
@@ -188,11 +259,28 @@ class Guard(Generic[R]):
                 )
             else:
                 middle = len(items) // 2
-                self._score(items[:middle], now)
-                self._score(items[middle:], now)
-            return
-        for item, made in zip(items, prepared, strict=True):
-            item.prepared = made
+                self._bisect(items[:middle], work)
+                self._bisect(items[middle:], work)
+
+    def _condemn(self, items: Sequence[Item]) -> None:
+        """Records that failed after their effects are counted as dead letters instead, once."""
+        for (topic, life), group in groupby(items, key=lambda item: (item.topic, item.life)):
+            entries = [
+                (
+                    f"{item.partition}:{item.offset}",
+                    item.prepared.outcome if item.prepared else "scored",
+                    item.dead.error[:300] if item.dead else "",
+                )
+                for item in group
+            ]
+            keys = self.store.keys
+            self.store.run(
+                ("condemn",),
+                [keys.marks(topic, life), keys.seen(topic, life), keys.outcomes(self.pipeline.name)],
+                entries,
+            )
+        for item in items:
+            item.status = "dead"
 
     def _commit(self, topic: str, life: str, items: list[Item], now: float) -> None:
         pieces = [
@@ -231,10 +319,10 @@ class Guard(Generic[R]):
             now=now,
             settings=self.pipeline.settings(),
         )
-        for item, (status, decision) in zip(
+        for item, (status, decision, reply) in zip(
             (item for piece in pieces for item in piece), replies, strict=True
         ):
-            item.status, item.decision = status, decision
+            item.status, item.decision, item.reply = status, decision, reply
 
     def _note(self, failed: bool) -> None:
         self._failures.append(failed)
@@ -246,7 +334,10 @@ class Guard(Generic[R]):
             )
 
     def _dead_letter(self, item: Item, now: float) -> Out:
-        dead = item.dead or Dead("decode", "it was found malformed when it was first read")
+        dead = item.dead
+        if dead is None and isinstance(item.decision, str) and item.decision != "1":
+            dead = Dead("model", item.decision)  # it was condemned when it was first read
+        dead = dead or Dead("decode", "it was found malformed when it was first read")
         headers = {
             "dlq.topic": item.topic,
             "dlq.partition": str(item.partition),
@@ -269,7 +360,7 @@ def _step(item: Item) -> dict[str, Any]:
         return step | {"k": "dead_letter"}
     return step | {
         "k": item.prepared.outcome,
-        "d": digest(item.record.id),
+        "d": item.prepared.digest or digest(item.record.id),
         "ts": records.milliseconds(item.record.ts),
         "e": item.prepared.effect,
     }

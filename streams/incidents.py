@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 import msgspec
 from msgspec import Struct
@@ -16,15 +16,22 @@ from msgspec.structs import replace
 
 from streams.records import Alert, Severity, as_time, milliseconds
 from streams.windows.buckets import MINUTE, start_of
-from streams.windows.surge import WINDOW, Cleared, Verdict
+from streams.windows.surge import WINDOW, Cleared, Expectation
 
 EVIDENCE = 20  # headlines an alert names, the first of its incident
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 _RANK: dict[Severity, int] = {"info": 0, "warning": 1, "critical": 2}
 
 
+class Words(NamedTuple):
+    """How an alert of a kind is put: what is counted, and whether its value is a share, shown in per cent."""
+
+    counted: str
+    percent: bool
+
+
 class Headline(Struct, frozen=True, kw_only=True):
-    """A headline that an alert stands on; the label is its sentiment towards the alert's entity."""
+    """What an alert stands on: a headline, with its sentiment towards the entity as label, or a payment."""
 
     id: str
     ts: datetime
@@ -49,11 +56,13 @@ class Detail(Struct, frozen=True, kw_only=True):
     name: str
     headlines: list[Headline]
     outlets: int  # distinct ones among the headlines
-    value: int  # the most negative stories that a window of the incident held
+    value: float  # the most that a window of the incident held
     expected: float
     severity: Severity  # the worst so far
     opened: datetime
     history: list[Step]
+    counted: str = "negative stories"
+    percent: bool = False  # whether value and expected are shares
     window_minutes: int = WINDOW // MINUTE
 
 
@@ -75,6 +84,24 @@ class Cause(NamedTuple):
 
     name: str
     headlines: list[Headline]
+    value: float | None = None  # instead of what the rule counted
+    expected: float | None = None
+
+
+class Verdict(Protocol):
+    """What a rule says of a window: see the rules in `windows/`."""
+
+    @property
+    def value(self) -> int:
+        """What was counted."""
+
+    @property
+    def expected(self) -> Expectation:
+        """What was expected."""
+
+    @property
+    def critical(self) -> bool:
+        """How bad it is."""
 
 
 def fingerprint(kind: str, entity: str) -> str:
@@ -82,24 +109,30 @@ def fingerprint(kind: str, entity: str) -> str:
     return hashlib.blake2b(f"{kind}\0{entity}".encode(), digest_size=8).hexdigest()
 
 
-def fire(kind: str, entity: str, at: int, partition: int, verdict: Verdict, cause: Cause) -> Incident:
+def fire(
+    kind: str, entity: str, at: int, partition: int, verdict: Verdict, cause: Cause, words: Words
+) -> Incident:
     """The first version of an alert. Its id is told by entity and minute, so a replay tells the same one."""
     mark = fingerprint(kind, entity)
     alert = f"{mark}-{_base36(start_of(at, MINUTE))}"
     severity = _severity(verdict)
     time = as_time(at / 1000)
+    value = _value(verdict, cause)
+    expected = verdict.expected.mean if cause.expected is None else cause.expected
     detail = Detail(
         title="",
         name=cause.name,
         headlines=[],
         outlets=0,
-        value=verdict.value,
-        expected=round(verdict.expected.mean, 2),
+        value=value,
+        expected=round(expected, 4 if words.percent else 2),
         severity=severity,
         opened=time,
-        history=[Step(ts=time, state="firing", version=1, value=verdict.value)],
+        history=[Step(ts=time, state="firing", version=1, value=value)],
+        counted=words.counted,
+        percent=words.percent,
     )
-    detail = _with(detail, verdict.value, severity, cause)
+    detail = _with(detail, value, severity, cause)
     record = Alert(
         id=f"{alert}:1",
         ts=time,
@@ -109,7 +142,7 @@ def fire(kind: str, entity: str, at: int, partition: int, verdict: Verdict, caus
         fingerprint=mark,
         state="firing",
         severity=severity,
-        value=verdict.value,
+        value=value,
         baseline=detail.expected,
         evidence=[headline.id for headline in detail.headlines],
         version=1,
@@ -119,7 +152,7 @@ def fire(kind: str, entity: str, at: int, partition: int, verdict: Verdict, caus
 
 def follow(incident: Incident, verdict: Verdict, cause: Cause) -> Incident | None:
     """The incident with what came since: no transition, only its detail; None when nothing did."""
-    detail = _with(incident.detail, verdict.value, _severity(verdict), cause)
+    detail = _with(incident.detail, _value(verdict, cause), _severity(verdict), cause)
     return None if detail == incident.detail else replace(incident, detail=detail)
 
 
@@ -182,11 +215,19 @@ def cause(entity: str, feed: Iterable[bytes], since: int, until: int) -> Cause:
     return Cause(name, found)
 
 
-def _with(detail: Detail, value: int, severity: Severity, cause: Cause) -> Detail:
+def _value(verdict: Verdict, cause: Cause) -> float:
+    return verdict.value if cause.value is None else cause.value
+
+
+def _with(detail: Detail, value: float, severity: Severity, cause: Cause) -> Detail:
     value = max(value, detail.value)
     severity = max(severity, detail.severity, key=_RANK.__getitem__)
     headlines = _first([*detail.headlines, *cause.headlines])
-    title = f"{detail.name}: {value} negative stories in 5 min, usual {detail.expected:.1f}"
+    if detail.percent:
+        measure = f"{value:.0%} {detail.counted}, usual {detail.expected:.1%}"
+    else:
+        measure = f"{value:g} {detail.counted} in {detail.window_minutes} min, usual {detail.expected:.1f}"
+    title = f"{detail.name}: {measure}"
     outlets = len({headline.source for headline in headlines})
     return replace(detail, title=title, value=value, severity=severity, headlines=headlines, outlets=outlets)
 

@@ -3,28 +3,25 @@
 | metric | meaning |
 |---|---|
 | tapewatch_records_total{pipeline, outcome} | records by how they ended, from the store: all workers together |
-| tapewatch_stage_seconds{pipeline, stage} | time of a batch in a stage: score, store, publish |
+| tapewatch_stage_seconds{pipeline, stage} | time of a batch in a stage: score, store, judge, publish |
 | tapewatch_lag_records{pipeline, topic, partition} | records not done yet, of the partitions that this worker owns |
+| tapewatch_model_swaps_total{pipeline, outcome} | other versions of the model that were activated: done, or refused |
+| tapewatch_engine_fallbacks_total{pipeline, preferred, taken} | models that `auto` opened on another engine |
 """
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
-from urllib.parse import parse_qs, unquote
-from wsgiref.simple_server import WSGIRequestHandler, make_server
 
-from prometheus_client import CollectorRegistry, Gauge, Histogram, make_wsgi_app
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily
-from prometheus_client.exposition import ThreadingWSGIServer
 
+from engines.backends import FALLBACKS
+from streams.endpoint import Answer, Endpoint, Lookup
 from streams.state.store import Store, Unavailable
 
 OUTCOMES = ("scored", "filtered", "duplicate", "dead_letter")
-Routes = Mapping[
-    str, Callable[[str, Mapping[str, Sequence[str]]], tuple[int, bytes]]
-]  # prefix -> status and JSON
 STAGE_BOUNDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)  # seconds
 
 
@@ -47,6 +44,13 @@ class Metrics:
             ["pipeline", "topic", "partition"],
             registry=self._registry,
         )
+        self._swaps = Counter(
+            "tapewatch_model_swaps_total",
+            "Other versions of the model that were activated",
+            ["pipeline", "outcome"],
+            registry=self._registry,
+        )
+        self._registry.register(_Fallbacks(pipeline))
         if store is not None:
             self._registry.register(_Outcomes(pipeline, store))
 
@@ -60,42 +64,41 @@ class Metrics:
         for tp, behind in lag.items():
             self._lag.labels(pipeline, tp.topic, str(tp.partition)).set(behind)
 
-    def serve(self, host: str, port: int, routes: Routes | None = None) -> str:
-        """Serve `/metrics`, and what a pipeline answers over HTTP; port 0 takes a free one.
+    def swap(self, pipeline: str, done: bool) -> None:
+        """Note that another version of the model took over, or was refused."""
+        self._swaps.labels(pipeline, "done" if done else "refused").inc()
+
+    def serve(
+        self,
+        host: str,
+        port: int,
+        posts: Mapping[str, Answer] | None = None,
+        gets: Mapping[str, Lookup] | None = None,
+    ) -> str:
+        """Serve `/metrics`, and what a pipeline answers to POST and GET; port 0 takes a free one.
 
         Returns the address, raises OSError when the port is taken.
         """
-        application = _application(make_wsgi_app(self._registry), routes or {})
-        server = make_server(host, port, application, ThreadingWSGIServer, handler_class=_Quiet)
-        threading.Thread(target=server.serve_forever, name="http", daemon=True).start()
-        self.address = f"{host}:{server.server_address[1]}"
+        self.address = Endpoint(self._registry, posts or {}, gets).serve(host, port)
         return self.address
 
 
-class _Quiet(WSGIRequestHandler):
-    """A scrape is no news."""
+class _Fallbacks:
+    """The count that the engines keep of this process; a Prometheus client is none of their business."""
 
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name that the base class has
-        """Say nothing."""
+    def __init__(self, pipeline: str) -> None:
+        self._pipeline = pipeline
 
-
-def _application(metrics: Any, routes: Routes) -> Any:
-    """A WSGI application: the routes by their prefix, the metrics for everything else."""
-
-    def answer(environ: dict[str, Any], start: Any) -> Any:
-        path = environ.get("PATH_INFO", "").encode("latin-1").decode("utf-8", "replace")
-        for prefix, route in routes.items():
-            if path.startswith(prefix) and environ["REQUEST_METHOD"] == "GET":
-                status, body = route(
-                    unquote(path.removeprefix(prefix)), parse_qs(environ.get("QUERY_STRING", ""))
-                )
-                words = {200: "200 OK", 400: "400 Bad Request", 404: "404 Not Found"}
-                headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
-                start(words.get(status, "503 Service Unavailable"), headers)
-                return [body]
-        return metrics(environ, start)
-
-    return answer
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        """One sample for each pair of engines."""
+        family = CounterMetricFamily(
+            "tapewatch_engine_fallbacks",
+            "Models that auto opened on another engine than the one it prefers",
+            labels=["pipeline", "preferred", "taken"],
+        )
+        for (preferred, taken), count in FALLBACKS.items():
+            family.add_metric([self._pipeline, preferred, taken], count)
+        yield family
 
 
 class _Outcomes:

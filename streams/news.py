@@ -6,17 +6,16 @@ Read it from top to bottom: `prepare` is what happens to a batch of headlines, `
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
-from numpy.typing import NDArray
 
-from engines.engine import EngineError
-from engines.text import TextClassifier, open_classifier
+from engines.text import TextClassifier, open_serving, serve_always
 from streams import records
 from streams.guard import Item, Out, Prepared
 from streams.headlines import stories
+from streams.headlines.answers import Answers, Scored
 from streams.headlines.entities import Entity, Finder, load_gazetteer
 from streams.headlines.text import normalise
 from streams.records import EntitySentiment, Label, News, NewsScored, Sentiment, Signal
@@ -37,6 +36,8 @@ class Reading(NamedTuple):
 
     sentiment: Sentiment
     entities: list[EntitySentiment]
+    model: str
+    engine: str
 
 
 def open_pipeline(settings: Settings, store: Store, threads: int) -> NewsPipeline:  # noqa: ARG001
@@ -56,12 +57,12 @@ class NewsPipeline:
         self, settings: Settings, *, threads: int = 1, classifier: TextClassifier | None = None
     ) -> None:
         self._finder = Finder(load_gazetteer(settings.gazetteer))
-        self._classifier = classifier or open_classifier(settings.bundles, "news", settings.engine, threads)
-        if self._classifier.labels != LABELS:
-            raise EngineError(
-                f"{self._classifier.model} has the labels {self._classifier.labels}, not {LABELS}"
-            )
-        self._classifier.warm()
+        self._models = (
+            serve_always(classifier, LABELS)
+            if classifier
+            else open_serving(settings.bundles, "news", settings.engine, threads, LABELS)
+        )
+        self._answers: Answers | None = None
         self._scored_topic, self._signals_topic = settings.topic("news.scored"), settings.topic("signals")
         self._lua = {
             "sizes": [[size.name, size.width, size.span, size.slice] for size in SIZES.values()],
@@ -71,7 +72,16 @@ class NewsPipeline:
             "feed_ms": 3 * DAY,
             "entities_max": ENTITIES,
         }
-        self.model, self.engine = self._classifier.model, self._classifier.engine
+
+    @property
+    def model(self) -> str:
+        """What scores now; a record names what scored it."""
+        return self._models.now.model
+
+    @property
+    def engine(self) -> str:
+        """The engine of what scores now."""
+        return self._models.now.engine
 
     def prepare(self, batch: Sequence[News], now: float) -> list[Prepared]:
         """Text, entities, sentiment, and what the store needs to find the story."""
@@ -79,9 +89,11 @@ class NewsPipeline:
         found = [
             self._finder.find(title, record.symbols) for title, record in zip(titles, batch, strict=True)
         ]
-        probabilities = self._classifier.probabilities(titles)
+        with self._models.use() as classifier:
+            probabilities = classifier.probabilities(titles)
+            model, engine = classifier.model, classifier.engine
         return [
-            self._prepared(record, title, entities, p, now)
+            self._prepared(record, title, entities, Scored(p, model, engine), now)
             for record, title, entities, p in zip(batch, titles, found, probabilities, strict=True)
         ]
 
@@ -102,8 +114,8 @@ class NewsPipeline:
             sentiment=reading.sentiment,
             entities=reading.entities,
             topics=[],
-            model=self.model,
-            engine=self.engine,
+            model=reading.model,
+            engine=reading.engine,
         )
         yield Out(self._scored_topic, record.id.encode(), records.encode(scored))
         if not duplicate_of:
@@ -124,30 +136,55 @@ class NewsPipeline:
     def tick(self, store: Store, owned: Mapping[str, Sequence[int]], now: float) -> None:
         """No timers."""
 
+    def watch(self, noted: Callable[[bool], object]) -> None:
+        """Swap the model when another version is activated, beside the running stream; `noted` is told."""
+        self._models.watch(noted)
+
+    def posts(self) -> dict[str, Callable[[bytes], Any]]:
+        """What a worker answers over HTTP."""
+        if self._answers is None:
+            self._answers = Answers(self._models, normalise, self._answered)
+        return {"/score": self._answers}
+
     def close(self) -> None:
         """Give the engine back."""
-        self._classifier.close()
+        if self._answers is not None:
+            self._answers.close()
+        self._models.close()
+
+    def _answered(self, title: str, scored: Scored) -> dict[str, Any]:
+        return _read(self._finder.find(title), scored)._asdict()
 
     def _prepared(
-        self, record: News, title: str, entities: Sequence[Entity], p: NDArray[Any], now: float
+        self, record: News, title: str, entities: Sequence[Entity], scored: Scored, now: float
     ) -> Prepared:
-        negative, neutral, positive = (round(float(value), 4) for value in p)
-        label: Label = LABELS[int(p.argmax())]
-        sentiment = Sentiment(label=label, p=(negative, neutral, positive))
-        # One sentiment for the whole headline so far, so the one towards each of its entities is the same.
-        towards = [
-            EntitySentiment(symbol=entity.symbol, name=entity.name, label=label, p=round(float(p.max()), 4))
-            for entity in entities
-        ]
+        reading = _read(entities, scored)
+        sentiment, towards, label = reading.sentiment, reading.entities, reading.sentiment.label
         names = [MARKET, *(_name(entity) for entity in towards)]
         effect = {
-            "story": _for_lua(stories.prepare(record.id, title, [entity.symbol for entity in entities])),
+            "story": _for_lua(
+                stories.prepare(records.short(record.id), title, [entity.symbol for entity in entities])
+            ),
             "ts": records.milliseconds(record.ts),
             "feed": _feed_line(record, title, sentiment, towards, now),
             "names": names,
             "labels": [LETTERS[label]] * len(names),
         }
-        return Prepared(effect, Reading(sentiment, towards))
+        return Prepared(effect, reading)
+
+
+def _read(entities: Sequence[Entity], scored: Scored) -> Reading:
+    """One sentiment for the whole headline so far, so the one towards each of its entities is the same."""
+    negative, neutral, positive = (round(float(value), 4) for value in scored.p)
+    label: Label = LABELS[int(scored.p.argmax())]
+    towards = [
+        EntitySentiment(
+            symbol=entity.symbol, name=entity.name, label=label, p=round(float(scored.p.max()), 4)
+        )
+        for entity in entities
+    ]
+    sentiment = Sentiment(label=label, p=(negative, neutral, positive))
+    return Reading(sentiment, towards, scored.model, scored.engine)
 
 
 def _name(entity: EntitySentiment) -> str:
@@ -157,16 +194,16 @@ def _name(entity: EntitySentiment) -> str:
 def _signal(record: News, reading: Reading, entity: EntitySentiment) -> Signal:
     """Value: the probability of positive less that of negative, -1 to 1; the baseline is indifference."""
     negative, _, positive = reading.sentiment.p
-    name = _name(entity)
+    name, source = _name(entity), records.short(record.id)
     return Signal(
-        id=f"{record.id}:sentiment:{name}",
+        id=f"{source}:sentiment:{name}",
         ts=record.ts,
         kind="sentiment",
         entity=name,
         value=round(positive - negative, 4),
         baseline=0.0,
         severity="warning" if entity.label == "negative" else "info",
-        evidence=[record.id],
+        evidence=[source],
     )
 
 
@@ -179,7 +216,7 @@ def _feed_line(
 ) -> str:
     """A feed's JSON object up to its last brace: the store adds the story."""
     line = {
-        "id": record.id,
+        "id": records.short(record.id),
         "ts": record.ts,
         "title": title,
         "source": record.source,

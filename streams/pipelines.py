@@ -35,6 +35,14 @@ PIPELINES: dict[str, Spec] = {
         False,
         "streams.news:open_pipeline",
     ),
+    "transactions": Spec(
+        ("transactions", "labels"),
+        ("transactions.scored", "signals"),
+        "transactions",
+        "logs of accounts and terminals, receipts, matured labels",
+        True,
+        "streams.transactions:open_pipeline",
+    ),
     "recommendations": Spec(
         ("interactions", "items"),
         ("recommendations",),

@@ -15,8 +15,8 @@ import msgspec
 
 from engines.bundle import active_folder, open_bundle
 from streams import records
+from streams.endpoint import Lookup
 from streams.guard import Item, Out, Prepared
-from streams.metrics import Routes
 from streams.recommending.model import Model, open_model
 from streams.recommending.room import DAY_MS, Asked, Room, Shown, read_met
 from streams.records import Interaction, Recommendations, Recommended
@@ -86,9 +86,11 @@ class RecommendationsPipeline:
                     self._room.put(item.record.item, item.record.title, item.record.active)
             elif isinstance(item.record, Interaction):
                 latest[item.record.customer] = item.decision
+        met = {customer: read_met(_pairs(decision)) for customer, decision in latest.items()}
+        for mine in met.values():
+            self._room.know(mine)  # all of them first: each new item costs the room a look at everything
         self._lists = {
-            customer: self._room.list_for(customer, read_met(_pairs(decision)), now, KEPT)
-            for customer, decision in latest.items()
+            customer: self._room.list_for(customer, mine, now, KEPT) for customer, mine in met.items()
         }
         self._keep(store, self._lists, now)
 
@@ -109,9 +111,9 @@ class RecommendationsPipeline:
         )
         yield Out(self._topic, record.customer.encode(), records.encode(made))
 
-    def routes(self) -> Routes:
-        """What the worker answers over HTTP beside its metrics."""
-        return {"/recommend/": lambda rest, query: answer(self._store, rest, query)}
+    def gets(self) -> dict[str, Lookup]:
+        """`GET /recommend/CUSTOMER` of the worker."""
+        return {"/recommend/": lambda customer, query: answer(self._store, customer, query)}
 
     def mask(self, raw: bytes) -> bytes:
         """Interactions name customers by id only: kept as they are."""

@@ -6,6 +6,7 @@ timezone-aware datetimes here. `decode` raises `Malformed` for everything that t
 
 from __future__ import annotations
 
+import hashlib
 import math
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal, TypeVar
@@ -16,11 +17,11 @@ from msgspec import Meta, Struct
 MAX_RECORD = 256 * 1024  # bytes of a record, and what a dead letter keeps of a longer one
 MAX_TITLE = 2_000  # characters of a title or a chat text
 MAX_BODY = 100_000
+LONG_ID = 512  # characters beyond which others name a record by a short form of its id
 EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 AHEAD = timedelta(minutes=5)  # how far a record's time may lie ahead of the clock
 
-Id = Annotated[str, Meta(min_length=1, max_length=512)]
-LongId = Annotated[str, Meta(min_length=1)]  # of records that are derived: made of others' ids
+Id = Annotated[str, Meta(min_length=1)]
 Text = Annotated[str, Meta(max_length=MAX_TITLE)]
 Body = Annotated[str, Meta(max_length=MAX_BODY)]
 Time = Annotated[datetime, Meta(tz=True)]
@@ -235,19 +236,21 @@ class Recommendations(Record, kw_only=True, frozen=True):
 class Signal(Record, kw_only=True, frozen=True):
     """What a pipeline saw about an entity, on `signals`; the alerts pipeline judges it."""
 
-    id: LongId
+    id: Id
     kind: Literal["sentiment", "fraud", "decline_storm", "complaints", "source"]
     entity: str
     value: float
     baseline: float
     severity: Severity
     evidence: list[str]
+    by: Text = ""  # whose it is: the account of a payment, say
+    note: Text = ""  # one line for people
 
 
 class Alert(Record, kw_only=True, frozen=True):
     """One transition of an alert, on `alerts`; `version` counts from 1 within the alert."""
 
-    id: LongId
+    id: Id
     alert: str
     kind: str
     entity: str
@@ -340,6 +343,17 @@ def encode(record: Struct) -> bytes:
 def key_of(topic: str, record: Record) -> bytes:
     """The Kafka key of a record on the topic with this short name."""
     return str(getattr(record, KEY_FIELDS[topic])).encode()
+
+
+def short(identity: str) -> str:
+    """The id as others name the record: itself, or of a long one its beginning and a digest.
+
+    Ids of a quarter of a megabyte are allowed, but would fill feeds, and make records of others that no broker takes.
+    """
+    if len(identity) <= LONG_ID:
+        return identity
+    digest = hashlib.blake2b(identity.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+    return f"{identity[:64]}~{digest}"
 
 
 def as_time(seconds: float) -> datetime:

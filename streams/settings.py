@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from streams.payments.money import parse_rates
+
 ROOT = Path(__file__).resolve().parent.parent
 BUNDLES = ROOT / "models" / "bundles"
 NOWHERE = Path()
-ENGINES = ("auto", "onnxruntime", "openvino", "tensorrt", "torch", "tiny")
+ENGINES = ("auto", "onnxruntime", "openvino", "tensorrt", "onnxruntime-cuda", "torch", "tiny")
 
 
 class SettingsError(ValueError):
@@ -42,6 +44,16 @@ class Settings:
     story_hours: float = _setting(6.0, "how long after its first headline a story still takes copies in")
     gazetteer: str = _setting(
         "", f"further gazetteer files (CSV: symbol,name,aliases), split by '{os.pathsep}'"
+    )
+    rules: str = _setting("", "rulebook of the payments (YAML); empty: the shipped one")
+    costs: str = _setting("", "cost matrix of decisions, review=8,decline=25,...; empty: the defaults")
+    reviews_a_day: float = _setting(0.0, "so many payments a day go to review; 0: by cost alone")
+    currencies: str = _setting("", "USD for one unit of a currency, EUR=1.13,...; adds to the built-in table")
+    payments_held: int = _setting(
+        1_000_000, "payments of accounts and terminals that a worker keeps in memory"
+    )
+    receipts: int = _setting(
+        20_000, "decisions of which `why` still knows all; reviews and blocks: a month's"
     )
     threads: int = _setting(
         0, "inference threads of a worker; 0: all cores (`up` divides them among its workers)"
@@ -76,6 +88,12 @@ class Settings:
 def variable(name: str) -> str:
     """The environment variable of a field."""
     return "TAPEWATCH_" + name.upper()
+
+
+def meaning(name: str) -> str:
+    """The help text of a field."""
+    [text] = [item.metadata["help"] for item in fields(Settings) if item.name == name]
+    return str(text)
 
 
 def read_settings(environ: Mapping[str, str] | None = None, **flags: Any) -> Settings:
@@ -123,6 +141,13 @@ def _check(settings: Settings) -> None:
     need(0 <= settings.replication <= 16, "replication", "is not between 0 and 16")
     need(0 < settings.dedupe_hours <= 168, "dedupe_hours", "is not above 0 and at most 168")
     need(0 < settings.story_hours <= 168, "story_hours", "is not above 0 and at most 168")
+    need(0 <= settings.reviews_a_day <= 1e9, "reviews_a_day", "is not between 0 and a thousand million")
+    need(1_000 <= settings.payments_held <= 10**9, "payments_held", "is not between 1000 and 1000000000")
+    need(1_000 <= settings.receipts <= 10**8, "receipts", "is not between 1000 and 100000000")
+    try:
+        parse_rates(settings.currencies)
+    except ValueError as error:
+        raise SettingsError(f"TAPEWATCH_CURRENCIES: {error}") from None
     need(0 <= settings.threads <= 256, "threads", "is not between 0 and 256")
     need(0 <= settings.metrics_port < 65536, "metrics_port", "is not a port")
     need(settings.broker_memory_mb >= 16, "broker_memory_mb", "is below 16")

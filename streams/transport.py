@@ -31,6 +31,7 @@ from faust.transport.consumer import ensure_TP
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 
+from streams.garbage import Collector
 from streams.publisher import Publisher, Unsendable
 from streams.runs import FetchedRecord, Inbox, Place, Progress, Run
 from streams.topics import ask_without_creating, client_topic_ids
@@ -204,6 +205,7 @@ class Consumer(driver.Consumer):
         self._held: set[TP] = set()  # the last assignment
         self._stops = 0  # how often the flow was stopped
         self._misplaced = False  # fetched records were dropped: go back before delivering more
+        self._collector = Collector()
 
     @property
     def thread(self) -> _ConsumerThread:
@@ -347,6 +349,7 @@ class Consumer(driver.Consumer):
     async def _watch(self) -> None:
         async for _ in self.itertimer(LIVENESS, name="liveness"):
             self.handled = {run for run in self.handled if not run.acknowledged}
+            self._collector.look(idle=not self.handled)
             if (dead := self._thread.dead()) and not self.app.should_stop:
                 await self.crash(RuntimeError(f"the Kafka consumer's task for {dead} has ended"))
 

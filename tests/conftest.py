@@ -1,10 +1,12 @@
 """Servers for integration tests: the embedded broker and store, and a real Kafka where one can be had.
 
-Each runs once a session, on free ports; tests keep apart by topic names and key prefixes of their own.
+Each runs once a process (the real Kafka once for all), on free ports; tests keep apart by topic names and key prefixes
+of their own. `make test` spreads the tests over several processes, because most of them wait for servers.
 """
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +21,25 @@ from tests import real_kafka
 
 settings.register_profile("untimed", deadline=None)  # no test asserts a wall-clock time
 settings.load_profile("untimed")
+
+
+# Files whose tests take long and share nothing: each is given out alone, these files first.
+SPREAD = ("tests/streams/test_crash.py", "tests/test_whole.py", "tests/streams/test_transport.py")
+FIRST = (*SPREAD, "tests/test_browser.py", "tests/dashboard/test_pages.py", "tests/models/test_train.py")
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What one process must run in a row: a file, and the tests that crash a broker."""
+    for item in items:
+        file = item.nodeid.partition("::")[0]
+        fixtures = getattr(item, "fixturenames", ())
+        if "kafka_to_crash" in fixtures:
+            item.add_marker(pytest.mark.xdist_group("crashes of the broker"))
+        elif file not in SPREAD or "up" in fixtures:
+            item.add_marker(pytest.mark.xdist_group(file))
+    places = {file: place for place, file in enumerate(FIRST)}
+    items.sort(key=lambda item: places.get(item.nodeid.partition("::")[0], len(FIRST)))
 
 
 class Broker(NamedTuple):
@@ -44,18 +65,24 @@ def store_url() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def kafka_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[real_kafka.RealKafka]:
-    """A real Kafka; a test that crashes it must resume it."""
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Bootstrap server of a real Kafka that all processes of this run share: it is not to be crashed."""
+    if reason := real_kafka.missing():
+        pytest.skip(reason)
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    with real_kafka.SharedKafka(folder) as bootstrap:
+        yield bootstrap
+
+
+@pytest.fixture(scope="session")
+def kafka_to_crash(tmp_path_factory: pytest.TempPathFactory) -> Iterator[real_kafka.RealKafka]:
+    """A real Kafka of this process alone; a test that crashes it must resume it."""
     if reason := real_kafka.missing():
         pytest.skip(reason)
     with real_kafka.RealKafka(tmp_path_factory.mktemp("kafka")) as server:
         yield server
-
-
-@pytest.fixture(scope="session")
-def kafka(kafka_server: real_kafka.RealKafka) -> str:
-    """Bootstrap server of a real Kafka."""
-    return kafka_server.bootstrap
 
 
 @pytest.fixture(params=["embedded", pytest.param("kafka", marks=pytest.mark.kafka)])

@@ -5,17 +5,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import json
 import os
 import shutil
 import socket
 import subprocess
+import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from streams.launch.embedded import free_port
 
 ROOT = Path(__file__).resolve().parent.parent
-START_WITHIN = 120  # seconds
+START_WITHIN = 240  # seconds; on a loaded machine Java alone takes minutes
 
 
 def missing() -> str:
@@ -46,7 +51,11 @@ class RealKafka:
     def start(self) -> Self:
         """Start; returns when the broker answers."""
         more = ("--extra", str(self._extra)) if self._extra is not None else ()
-        self._run("start", "--port", str(self._port), *more)
+        try:
+            self._patiently("start", "--port", str(self._port), *more)
+        except BaseException:
+            self.wipe()  # it may have come up since
+            raise
         return self
 
     def kill(self) -> None:
@@ -55,7 +64,7 @@ class RealKafka:
 
     def resume(self) -> None:
         """Start it again on the same data; returns when it answers."""
-        self._run("resume")
+        self._patiently("resume")
 
     def wipe(self) -> None:
         """Kill it and delete its data."""
@@ -67,6 +76,19 @@ class RealKafka:
     def __exit__(self, *exc: object) -> None:
         self.wipe()
 
+    def _patiently(self, command: str, *arguments: str) -> None:
+        """The script gives up after a minute, for which Java alone may take on a loaded machine: then go on waiting."""
+        deadline = time.monotonic() + START_WITHIN
+        while True:
+            try:
+                self._run(command, *arguments)
+            except subprocess.CalledProcessError:
+                if time.monotonic() > deadline:
+                    raise
+                command, arguments = "resume", ()
+            else:
+                return
+
     def _run(self, command: str, *arguments: str) -> None:
         subprocess.run(
             [str(script()), command, "--dir", str(self._folder / "kafka"), *arguments],
@@ -75,6 +97,43 @@ class RealKafka:
             stdout=subprocess.DEVNULL,
             start_new_session=True,  # a Ctrl-C at the terminal is for the test run, which then wipes
         )
+
+
+class SharedKafka:
+    """One broker for all processes of a test run: the first that needs it starts it, the last that leaves wipes it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._users = folder / "kafka-users.json"
+
+    def __enter__(self) -> str:
+        """The bootstrap server."""
+        with self._state() as state:
+            if not state["users"]:
+                kafka = RealKafka(self._folder).start()
+                state["bootstrap"] = kafka.bootstrap
+            state["users"].append(os.getpid())
+            return str(state["bootstrap"])
+
+    def __exit__(self, *exc: object) -> None:
+        with self._state() as state:
+            state["users"].remove(os.getpid())
+            if not state["users"]:
+                RealKafka(self._folder).wipe()
+
+    @contextlib.contextmanager
+    def _state(self) -> Iterator[dict[str, Any]]:
+        """Who uses it, for one process at a time; those that died are taken off."""
+        with self._users.open("a+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            file.seek(0)
+            state = json.loads(file.read() or '{"users": []}')
+            state["users"] = [pid for pid in state["users"] if Path(f"/proc/{pid}").exists()]
+            try:
+                yield state
+            finally:
+                file.truncate(0)
+                file.write(json.dumps(state))
 
 
 def _free_pair() -> int:

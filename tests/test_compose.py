@@ -106,7 +106,15 @@ def test_broker_and_store_keep_what_they_have() -> None:
     options = dict(zip(redis["command"][1::2], redis["command"][2::2], strict=True))
     assert (options["--appendonly"], options["--maxmemory-policy"]) == ("yes", "noeviction")
     assert redis["volumes"] == ["redis:/data"]
-    assert set(COMPOSE["volumes"]) == {"kafka", "redis"}
+    assert set(COMPOSE["volumes"]) == {"kafka", "redis", "plans"}
+
+
+def test_the_gpu_worker_names_its_engine() -> None:
+    """On a host without a usable GPU the worker of the profile says so instead of falling back; its plans are kept."""
+    worker = SERVICES["news-gpu"]
+    assert worker["environment"]["TAPEWATCH_ENGINE"] == "tensorrt"
+    assert worker["environment"].items() >= SERVICES["news"]["environment"].items()
+    assert worker["volumes"] == ["plans:/var/cache/tapewatch"]
 
 
 def test_nothing_is_published_beyond_loopback() -> None:

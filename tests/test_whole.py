@@ -116,6 +116,25 @@ def test_up_leaves_nothing_behind(tmp_path: Path) -> None:
     assert list(tmp_path.glob("*")) == []
 
 
+@pytest.mark.kafka
+def test_up_uses_the_broker_and_the_store_that_are_set(
+    tmp_path: Path, kafka: str, store_url: str, unique: str
+) -> None:
+    """With both settings `up` starts neither, replays nothing, and leaves both as they were."""
+    settings = {"kafka": kafka, "redis": store_url, "prefix": unique, "engine": "tiny"}
+    with running_up(tmp_path, "--no-dashboard", **settings) as up:
+        assert (up.kafka, up.redis) == (kafka, store_url)
+        up.produce([headline("mine", "Shares of $QZZ plunge", time.time())], f"{unique}.news")
+        wait_for("it is counted", lambda: _sum(up.table("trend", "QZZ"), "negative") == 1, 60)
+        children = children_of(up.process.pid)
+        up.process.terminate()
+        assert up.process.wait(10) == 0
+        wait_for("no child is left", lambda: not alive(children), 1)
+    scored = asyncio.run(read_all(kafka, f"{unique}.news.scored"))
+    assert [json.loads(value)["id"] for value, _ in scored] == ["mine"]
+    assert Store(store_url, unique).outcomes("news") == {"scored": 1}
+
+
 def test_children_end_with_a_killed_up(tmp_path: Path) -> None:
     """SIGKILL of `up` itself ends its children too."""
     with running_up(tmp_path, "--no-dashboard", "--replay", "none", engine="tiny") as running:

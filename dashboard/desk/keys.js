@@ -4,9 +4,12 @@ const KEYS = [
   ["j", "next row"],
   ["k", "previous row"],
   ["enter", "open the row"],
-  ["/", "search headlines"],
+  ["/", "search"],
+  ["a", "approve the payment"],
+  ["f", "mark the payment as fraud"],
   ["o", "overview"],
   ["n", "news"],
+  ["p", "payments"],
   ["esc", "close"],
   ["?", "this list"],
 ];
@@ -46,21 +49,20 @@ function visit(path) {
   if (target) target.click();
 }
 
-function search() {
-  const field = document.querySelector(".st-key-q input");
-  if (field) field.focus();
-  else visit("/news");
-}
-
 function press(event) {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
   if (event.key === "Escape") {
     if (document.activeElement) document.activeElement.blur();
+    typed = null;
     help(false);
     return;
   }
   if (event.target.closest("input, textarea, select, [contenteditable]")) return;
-  const acts = { j: () => move(1), k: () => move(-1), "/": search, "?": () => help(true), n: () => visit("/news"), o: () => visit("") };
+  if (waits(event)) {
+    event.preventDefault();
+    return;
+  }
+  const acts = { j: () => move(1), k: () => move(-1), "/": search, "?": () => help(true), n: () => visit("/news"), p: () => visit("/payments"), o: () => visit(""), a: () => judge("legit"), f: () => judge("fraud") };
   if (event.key === "Enter" && document.querySelector(".tw-on") && !event.target.closest("a, button")) acts.Enter = enter;
   const act = acts[event.key];
   if (!act) return;

@@ -36,6 +36,7 @@ function age(root) {
 
 panels.figures = (parent, data) => {
   const root = once(parent, () => h("div", { class: "tw-figures" }));
+  root.style.setProperty("--tw-count", data.figures.length);
   list(root, data.figures, (row) => row.title,
     (row) => h("div", { class: "tw-figure" },
       h("div", { class: "tw-caption" }, row.title),
@@ -78,13 +79,13 @@ panels.alerts = (parent, data, send) => {
       mark(node, "data-state", row.state);
       mark(node, "data-severity", row.severity);
       put(node.querySelector(".tw-name"), row.name);
-      put(node.querySelector(".tw-measure"), `${number(row.value)} negative in ${row.minutes} min, usual ${usual(row.expected)}`);
+      put(node.querySelector(".tw-measure"), row.measure);
       const when = node.querySelector(".tw-when");
       mark(when, "data-at", row.at);
       mark(when, "title", `${row.state} since ${clock(row.at)}`);
       put(when, span((serverNow() - row.at) / 1000));
       put(node.querySelector(".tw-lead"), row.lead);
-      put(node.querySelector(".tw-outlets"), row.outlets.length ? `${row.outlets.length} outlet${row.outlets.length > 1 ? "s" : ""}` : "");
+      put(node.querySelector(".tw-outlets"), row.outlets.length ? `${row.outlets.length} ${row.sources[0]}${row.outlets.length > 1 ? "s" : ""}` : "");
       const open = data.open === row.id;
       mark(node, "data-opened", open ? "yes" : null);
       mark(node.querySelector(".tw-row"), "aria-expanded", open ? "true" : "false");
@@ -101,12 +102,14 @@ function details(node, row, send) {
   const drawn = JSON.stringify(row);
   if (box && box.dataset.drawn === drawn) return;
   const detail = row.detail;
-  const go = link({ class: "tw-link", href: `./news?entity=${encodeURIComponent(row.entity)}` }, `Trend and headlines of ${row.name}`);
+  const news = row.kind === "sentiment";
+  const [one, things] = row.sources;
+  const go = link({ class: "tw-link", href: news ? `./news?entity=${encodeURIComponent(row.entity)}` : "./payments" }, news ? `Trend and headlines of ${row.name}` : `Payments of ${row.name}`);
   follow(go, () => send("go", row.entity));
   const made = h("div", { class: "tw-details" },
-    h("p", { class: "tw-caption" }, `${detail.headlines.length} of ${row.count} headlines, ${row.outlets.length} outlets: ${row.outlets.join(", ")}`),
+    h("p", { class: "tw-caption" }, `${detail.headlines.length} of ${row.count} ${things}, ${row.outlets.length} ${one}${row.outlets.length === 1 ? "" : "s"}: ${row.outlets.join(", ")}`),
     h("div", { class: "tw-evidence" }, ...detail.headlines.map((item) =>
-      h("div", { class: "tw-line" }, h("time", {}, clock(item.at)), sentiment(item.label), h("span", { class: "tw-title" }, item.title), h("span", { class: "tw-source" }, item.source)))),
+      h("div", { class: "tw-line" }, h("time", {}, clock(item.at)), news ? sentiment(item.label) : h("span", { class: "tw-mark" }, item.label === "critical" ? "\u25A0" : "\u25CB"), h("span", { class: "tw-title" }, item.title), h("span", { class: "tw-source" }, item.source)))),
     h("p", { class: "tw-caption" }, detail.history.map((step) => `${step.state} ${clock(step.at)}`).join(", ") + `. Alert ${row.id}, version ${row.version}. `, go));
   made.dataset.drawn = drawn;
   if (box) box.replaceWith(made);

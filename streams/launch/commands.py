@@ -60,9 +60,28 @@ def recommend(settings: Settings, customer: str, k: int, exclude: str) -> list[d
     return recommended(Store(settings.redis, settings.prefix), customer, k, left_out)
 
 
-def bundles(settings: Settings) -> list[dict[str, Any]]:
-    """The bundles in the folder of the settings."""
-    return [dict(as_builtins(listed)) for listed in list_bundles(settings.bundles)]
+def bundles(settings: Settings, whole: bool = True) -> list[dict[str, Any]]:
+    """The bundles in the folder of the settings; without `whole` as a table that fits a terminal of 120 columns."""
+    listed = list(list_bundles(settings.bundles))
+    if whole:
+        return [dict(as_builtins(found)) for found in listed]
+    return [
+        {
+            "bundle": f"{found.task}/{found.version}",
+            "active": "yes" if found.active else "",
+            "MB": f"{found.bytes / 1e6:.1f}",
+            "graphs": " ".join(found.engines),
+            "macro F1": _scores(found.figures),
+            "problem": found.problem,
+        }
+        for found in listed
+    ]
+
+
+def _scores(figures: dict[str, float]) -> str:
+    """Macro F1 of each data set, by the beginning of its name."""
+    named = {name.removesuffix(".macro_f1"): f for name, f in figures.items() if name.endswith(".macro_f1")}
+    return " ".join(f"{name.split('/')[-1][:12]} {value:.3f}" for name, value in named.items())
 
 
 def _time(option: str, text: str) -> int:

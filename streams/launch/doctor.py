@@ -4,24 +4,30 @@ from __future__ import annotations
 
 import os
 import platform
+import time
 from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from engines.backends import BACKENDS, missing, open_chosen
 from engines.bundle import BundleError, active_folder, list_bundles, open_bundle
+from engines.engine import EngineError
+from engines.machine import has_gpu
 from streams import topics
+from streams.launch.footprint import installed
 from streams.launch.join import NothingRuns, joined, running_here
 from streams.pipelines import PIPELINES, all_topics
 from streams.settings import Settings
 from streams.state.store import Refused, Store, Unavailable
 from streams.state.vitals import health
 
-ENGINES = (  # engine, distribution, how to get it
-    ("onnxruntime", "onnxruntime", "`make setup`"),
-    ("openvino", "openvino", "this version has no backend for it"),
-    ("tensorrt", "tensorrt", "pip install '.[gpu]' on a machine with an NVIDIA GPU"),
-    ("torch", "torch", "`make train` installs it; serving needs none"),
-)
+DISTRIBUTIONS = {  # whose versions say what an engine is
+    "onnxruntime": ("onnxruntime", "onnxruntime-gpu"),
+    "openvino": ("openvino",),
+    "tensorrt": ("tensorrt", "tensorrt-rtx-cu13-bindings"),
+    "onnxruntime-cuda": ("onnxruntime-gpu",),
+    "torch": ("torch",),
+}
 
 
 def examine(settings: Settings) -> list[dict[str, Any]]:
@@ -33,7 +39,8 @@ def examine(settings: Settings) -> list[dict[str, Any]]:
             f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
         )
     ]
-    rows += list(_engines())
+    rows += list(_engines(settings))
+    rows.append(_row("serving environment", True, _size()))
     rows += list(_bundles(settings))
     try:
         live = joined(settings)
@@ -48,13 +55,48 @@ def examine(settings: Settings) -> list[dict[str, Any]]:
     return rows
 
 
-def _engines() -> Iterator[dict[str, Any]]:
-    for name, distribution, remedy in ENGINES:
-        try:
-            yield _row(f"engine {name}", True, f"{distribution} {version(distribution)}")
-        except PackageNotFoundError:
-            yield _row(f"engine {name}", None, f"not installed: {remedy}")
-    yield _row("engine auto", True, "onnxruntime: the only backend in this version")
+def _engines(settings: Settings) -> Iterator[dict[str, Any]]:
+    for name, distributions in DISTRIBUTIONS.items():
+        found = [told for distribution in distributions if (told := _version(distribution))]
+        lack = missing(name)
+        if lack is None and not found:
+            lack = f"{' or '.join(distributions)} is not installed: {BACKENDS[name].remedy}"
+        note = ", ".join(found)
+        if lack is None and name in ("tensorrt", "onnxruntime-cuda") and not has_gpu():
+            note += "; no NVIDIA GPU with a driver here, so it can build plans but not run them"
+        yield _row(f"engine {name}", None if lack else True, lack or note)
+    for task in sorted({spec.bundle for spec in PIPELINES.values() if spec.bundle}):
+        yield _tried(f"engine for {task}", lambda task=task: _chosen(settings, task))  # type: ignore[misc]
+
+
+def _size() -> str:
+    found = installed()
+    largest = ", ".join(f"{name} {size / 1e6:.0f}" for name, size in found.largest)
+    return f"{found.bytes / 1e6:.0f} MB in {found.distributions} distributions (the largest: {largest})"
+
+
+def _chosen(settings: Settings, task: str) -> str:
+    """Which engine serves a task and why, opened and warmed as a worker does it."""
+    if settings.engine == "tiny":
+        return "tiny, named by TAPEWATCH_ENGINE: for tests"
+    bundle = open_bundle(active_folder(settings.bundles, task))
+    began = time.monotonic()
+    told = []
+    for part in ("", *bundle.manifest.parts) if bundle.manifest.engines else tuple(bundle.manifest.parts):
+        engine, choice = open_chosen(bundle, settings.engine, threads=settings.threads or 1, part=part)
+        engine.warm()
+        where = f"{part}: " if part else ""
+        told.append(f"{where}{choice.wanted} takes {engine.name()} ({choice.why})")
+        told += [f"{name} was preferred and failed: {why}" for name, why in choice.refused.items()]
+        engine.close()
+    return f"{'; '.join(told)}; warm in {time.monotonic() - began:.1f} s"
+
+
+def _version(distribution: str) -> str:
+    try:
+        return f"{distribution} {version(distribution)}"
+    except PackageNotFoundError:
+        return ""
 
 
 def _bundles(settings: Settings) -> Iterator[dict[str, Any]]:
@@ -115,7 +157,7 @@ def _workers(settings: Settings) -> Iterator[dict[str, Any]]:
 def _tried(what: str, work: Callable[[], str]) -> dict[str, Any]:
     try:
         return _row(what, True, work())
-    except (BundleError, topics.TopicsError, Refused, Unavailable) as error:
+    except (BundleError, EngineError, topics.TopicsError, Refused, Unavailable) as error:
         return _row(what, False, str(error))
 
 

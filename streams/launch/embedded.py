@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import IO, Any, Self
 
 READY_WITHIN = 10.0  # seconds; both answer within 0.1 s on an idle machine
-STOP_WITHIN = 3.0
+STOP_WITHIN = 1.5  # seconds; what they hold goes with them
 PORT_TRIES = 5
 PR_SET_PDEATHSIG = 1
 
@@ -62,7 +62,7 @@ class _Server:
         raise EmbeddedError(f"embedded {self.name}: {reason}{self._log_hint()}")
 
     def stop(self) -> None:
-        """End the server politely, by force after three seconds. Does nothing when it is not running."""
+        """End the server politely, by force where that takes long. Does nothing when it is not running."""
         if self._process is not None and self._process.poll() is None:
             self._process.terminate()
             try:

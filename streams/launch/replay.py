@@ -1,107 +1,52 @@
-"""Replays a bundled sample: three hours of history at full speed, then the present, for ever.
+"""The process that replays samples: one player each, side by side, until a signal ends it.
 
-Headlines are real, their times and outlets are made up. Every loop has new ids and times, and is longer than the memory
-of stories, so that no loop is taken for copies of the one before. Started again, it goes on without the history.
+A player publishes some history at full speed, then the present, for ever.
 """
 
 from __future__ import annotations
 
 import asyncio
-import gzip
-import json
-import logging
+import contextlib
 import signal
 import sys
-import time
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
+from importlib import import_module
 
-from streams import records
-from streams.guard import Out
+from streams.launch.players import SAMPLES
 from streams.publisher import Publisher
-from streams.records import News
 from streams.settings import Settings, read_settings
 from streams.state.store import Store
 
-log = logging.getLogger("tapewatch.replay")
-
-SAMPLES = Path(__file__).parent / "samples"
-HISTORY = 3 * 3600.0  # seconds
-AT_ONCE = 500
+Player = Callable[[Settings, Store, Publisher], Awaitable[None]]
 
 
-def load(sample: str) -> tuple[list[dict[str, Any]], int]:
-    """The records of a sample, and the index of the first one that is played live."""
-    with gzip.open(SAMPLES / f"{sample}.jsonl.gz", "rt", encoding="utf-8") as lines:
-        rows = [json.loads(line) for line in lines]
-    meta = json.loads((SAMPLES / f"{sample}.meta.json").read_text(encoding="utf-8"))
-    return rows, int(meta["live_from"])
-
-
-def history(rows: Sequence[dict[str, Any]], live_from: int, run: str, now: float) -> list[News]:
-    """The rows before `live_from` with times that end at `now` (unix seconds) and reach three hours back."""
-    total = sum(row["gap"] for row in rows[:live_from])
-    scale, at = (HISTORY / total if total else 0.0), now - HISTORY
-    made = []
-    for index, row in enumerate(rows[:live_from]):
-        at += row["gap"] * scale
-        made.append(record(row, f"{run}-0-{index}", min(at, now)))
-    return made
-
-
-def record(row: dict[str, Any], identity: str, at: float) -> News:
-    """A row of the sample as a record with this id and time (unix seconds)."""
-    return News(
-        id=identity,
-        ts=records.as_time(at),
-        source=row["source"],
-        title=row["title"],
-        symbols=row.get("symbols", []),
-        lang=row.get("lang", ""),
-    )
-
-
-async def play(settings: Settings, sample: str, publisher: Publisher, past: bool) -> None:
-    """Publish the sample until cancelled."""
-    topic = settings.topic("news")
-    rows, live_from = load(sample)
-    run = f"replay-{int(time.time()):x}"
-    if past:
-        made = history(rows, live_from, run, time.time())
-        for start in range(0, len(made), AT_ONCE):
-            await publisher.publish([_out(topic, item) for item in made[start : start + AT_ONCE]])
-        log.info("replayed %d headlines of the last three hours", len(made))
-    loop, first = 0, live_from
-    due = time.monotonic()
-    while True:
-        for index in range(first, len(rows)):
-            due += rows[index]["gap"]
-            await asyncio.sleep(max(0.0, due - time.monotonic()))
-            await publisher.publish([_out(topic, record(rows[index], f"{run}-{loop}-{index}", time.time()))])
-        loop, first = loop + 1, 0
-
-
-def _out(topic: str, item: News) -> Out:
-    return Out(topic, item.id.encode(), records.encode(item))
-
-
-async def _main(settings: Settings, sample: str) -> None:
+async def play(settings: Settings, samples: Sequence[str]) -> None:
+    """Play these samples until cancelled; one that fails ends all, so that the supervisor starts them again."""
     store = Store(settings.redis, settings.prefix)
-    past = not await asyncio.to_thread(store.client.exists, store.keys.feed("market"))
     publisher = Publisher(settings.kafka)
     await publisher.start()
-    playing = asyncio.create_task(play(settings, sample, publisher, past))
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, playing.cancel)
     try:
-        await playing
-    except asyncio.CancelledError:
-        pass
+        async with asyncio.TaskGroup() as group:
+            for name in samples:
+                group.create_task(_player(name)(settings, store, publisher))  # type: ignore[arg-type]
     finally:
         await publisher.stop()
         store.close()
 
 
+def _player(name: str) -> Player:
+    module, _, function = SAMPLES[name].partition(":")
+    found: Player = getattr(import_module(module), function)
+    return found
+
+
+async def _main(settings: Settings, samples: Sequence[str]) -> None:
+    playing = asyncio.create_task(play(settings, samples))
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, playing.cancel)
+    with contextlib.suppress(asyncio.CancelledError):
+        await playing
+
+
 if __name__ == "__main__":
-    asyncio.run(_main(read_settings(), sys.argv[1]))
+    asyncio.run(_main(read_settings(), sys.argv[1:]))

@@ -42,6 +42,7 @@ def score(
             items = [item for _, item in batch]
             guard.prepare([item for item in items if item.dead is None], now)
             guard.commit(items, now)
+            guard.judge(items, now)
             for line, item in batch:
                 if item.dead is not None:
                     tolerance.reject(line.number, f"dead letter ({item.dead.stage}): {item.dead.error}")

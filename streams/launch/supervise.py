@@ -21,7 +21,7 @@ START_AGAIN = 75  # EX_TEMPFAIL: the world has changed, a fresh start puts it ri
 STAY_DOWN = 78  # EX_CONFIG: starting again would not help, or make more dead letters
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 10.0  # seconds
 STEADY = 30.0  # seconds after which a failure is a new one
-STOP_WITHIN = 7.0
+STOP_WITHIN = 6.0  # seconds; with broker and store `up` ends within ten
 
 
 @dataclass

@@ -14,11 +14,12 @@ import sys
 import threading
 import time
 import urllib.request
+from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from engines.threads import share
 from streams.launch.commands import create_topics
 from streams.launch.embedded import EmbeddedBroker, EmbeddedStore, free_port, port_taken
 from streams.launch.join import Running, announced
@@ -32,22 +33,16 @@ log = logging.getLogger("tapewatch.up")
 
 READY_WITHIN = 120.0  # seconds
 POLL = 0.25
-SAMPLES = Path(__file__).parent / "samples"
 USUAL_PORT = 8501  # of the dashboard
 WATCH_EVERY = 2.0  # seconds between two looks at the broker's memory
 REPLAY_KEPT = 15  # seconds that the word about the replay lasts
-
-
-def samples() -> list[str]:
-    """The samples that can be replayed."""
-    return sorted(path.name.removesuffix(".meta.json") for path in SAMPLES.glob("*.meta.json"))
 
 
 class NotReady(RuntimeError):
     """Workers or dashboard did not come up in time; the message says which."""
 
 
-def run(settings: Settings, *, dashboard: bool, replay: str, workers: int, port: int) -> None:
+def run(settings: Settings, *, dashboard: bool, replay: Sequence[str], workers: int, port: int) -> None:
     """Run all until SIGINT or SIGTERM; prints one JSON line on standard output when ready.
 
     `port` 0 is a free one. Raises EmbeddedError or NotReady.
@@ -65,7 +60,7 @@ def run(settings: Settings, *, dashboard: bool, replay: str, workers: int, port:
             for number in range(workers):
                 up.start_worker(name, number, workers)
         address = up.start_dashboard(port) if dashboard else ""
-        if replay != "none":
+        if replay:
             up.start_replay(replay)
         running = Running(
             pid=os.getpid(),
@@ -118,7 +113,8 @@ class _Up:
         )  # those of topics that were there stay
 
     def start_worker(self, name: str, number: int, workers: int) -> None:
-        threads = self.settings.threads or max(1, (os.cpu_count() or 1) // workers)
+        inferring = sum(bool(spec.bundle) for spec in PIPELINES.values())
+        threads = self.settings.threads or share(workers * inferring)
         environment = {**self._environment, "TAPEWATCH_THREADS": str(threads), "TAPEWATCH_METRICS_PORT": "0"}
         command = [sys.executable, "-m", "streams.launch.worker", name]
         self.supervisor.add(f"{name}-{number + 1}", command, environment)
@@ -129,9 +125,9 @@ class _Up:
         self.supervisor.add("dashboard", command, self._environment)
         return f"http://127.0.0.1:{port}"
 
-    def start_replay(self, sample: str) -> None:
-        command = [sys.executable, "-m", "streams.launch.replay", sample]
-        self.replaying = {"sample": sample, "since": time.time(), "paused": None}
+    def start_replay(self, samples: Sequence[str]) -> None:
+        command = [sys.executable, "-m", "streams.launch.replay", *samples]
+        self.replaying = {"sample": ", ".join(samples), "since": time.time(), "paused": None}
         self.replay = self.supervisor.add("replay", command, self._environment)
 
     def wait_until_ready(self, dashboard: str) -> None:

@@ -12,12 +12,16 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Protocol, runtime_checkable
 
 from engines.bundle import BundleError
 from engines.engine import EngineError
+from engines.threads import cores, share
 from streams import topics, transport
 from streams.agent import Agent, StartAgain
+from streams.endpoint import Answer, Lookup
 from streams.guard import TooManyFailures
 from streams.headlines.entities import GazetteerError
 from streams.launch.logs import set_up_logging
@@ -25,6 +29,7 @@ from streams.launch.supervise import START_AGAIN, STAY_DOWN, Supervisor
 from streams.metrics import Metrics
 from streams.pipelines import PIPELINES, open_pipeline
 from streams.publisher import Publisher
+from streams.rulebook import RulebookError
 from streams.settings import Settings, SettingsError, read_settings
 from streams.state.store import LostPlace, Store
 
@@ -32,6 +37,11 @@ log = logging.getLogger("tapewatch.worker")
 
 MAX_RECORDS = 512  # records that are handed to the guard at once
 EMBEDDED_FETCH_WAIT = 10  # ms; Tansu holds a fetch half that long, records or not
+COLLECT_YOUNG = (
+    10_000,
+    20,
+    1_000_000,
+)  # objects more, young collections, middle ones: until the next older one
 WAIT_FOR_TOPICS = 1.0  # seconds between two looks
 
 
@@ -39,22 +49,49 @@ class AllDown(RuntimeError):
     """No pipeline can run, and starting again would not help."""
 
 
+@runtime_checkable
+class Swapping(Protocol):
+    """A pipeline whose model is swapped when another version is activated."""
+
+    def watch(self, noted: Callable[[bool], object]) -> None:
+        """Look for it beside the stream, and tell what came of it."""
+
+
+@runtime_checkable
+class Answering(Protocol):
+    """A pipeline that answers single callers over HTTP."""
+
+    def posts(self) -> dict[str, Answer]:
+        """Path -> answer to a POSTed body."""
+
+
+@runtime_checkable
+class LookedUp(Protocol):
+    """A pipeline of whose state single things are looked up over HTTP."""
+
+    def gets(self) -> dict[str, Lookup]:
+        """Beginning of a path, with its last slash -> answer to a GET."""
+
+
 def run_one(settings: Settings, name: str) -> int:
     """Run one pipeline until SIGTERM or SIGINT; returns the exit status."""
     store = Store(settings.redis, settings.prefix, dedupe_hours=settings.dedupe_hours)
     try:
-        pipeline = open_pipeline(name, settings, store, settings.threads or (os.cpu_count() or 1))
-    except (BundleError, EngineError, GazetteerError) as error:
+        pipeline = open_pipeline(name, settings, store, settings.threads or cores())
+    except (BundleError, EngineError, GazetteerError, RulebookError, SettingsError) as error:
         log.error("%s", error)
         return STAY_DOWN
     metrics = Metrics(name, store)
+    posts = pipeline.posts() if isinstance(pipeline, Answering) else {}
+    gets = pipeline.gets() if isinstance(pipeline, LookedUp) else {}
     try:
-        routes = getattr(pipeline, "routes", dict)()  # a pipeline may answer over HTTP beside its metrics
-        address = metrics.serve(settings.metrics_host, settings.metrics_port, routes)
+        address = metrics.serve(settings.metrics_host, settings.metrics_port, posts, gets)
     except OSError as error:
         log.error("TAPEWATCH_METRICS_PORT: %s cannot be used: %s", settings.metrics_port, error.strerror)
         return STAY_DOWN
-    log.info("metrics at http://%s/metrics", address)
+    log.info("metrics at http://%s", ", ".join(f"{address}{path}" for path in ("/metrics", *posts, *gets)))
+    if isinstance(pipeline, Swapping):
+        pipeline.watch(partial(metrics.swap, name))
     sources = [settings.topic(source) for source in PIPELINES[name].sources]
     embedded = _is_embedded()
     publisher = Publisher(settings.kafka, idempotent=False if embedded else None)
@@ -77,10 +114,8 @@ def run_one(settings: Settings, name: str) -> int:
     if not _wait_for_topics(settings, sources):
         return 0
     ended = transport.run(app, agent.run)
-    status = _status(agent.failure, ended)
-    pipeline.close()
-    store.close()
-    return status
+    agent.close()
+    return _status(agent.failure, ended)
 
 
 def run_many(settings: Settings, names: Sequence[str]) -> None:
@@ -89,9 +124,12 @@ def run_many(settings: Settings, names: Sequence[str]) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopping.set())
     supervisor = Supervisor()
+    inferring = sum(bool(PIPELINES[name].bundle) for name in names)
+    threads = settings.threads or share(inferring)
     for index, name in enumerate(names):
         port = settings.metrics_port and settings.metrics_port + index
-        environment = {**os.environ, **settings.environment(), "TAPEWATCH_METRICS_PORT": str(port)}
+        own = {"TAPEWATCH_METRICS_PORT": str(port), "TAPEWATCH_THREADS": str(threads)}
+        environment = {**os.environ, **settings.environment(), **own}
         supervisor.add(name, [sys.executable, "-m", "streams.launch.worker", name], environment)
     try:
         while not stopping.wait(0.25):

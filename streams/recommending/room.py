@@ -97,10 +97,15 @@ class Room:
             self._titles[number] = title
             self._ready = None
 
+    def know(self, items: Iterable[str]) -> None:
+        """Items that somebody met; those of which no catalogue record came have no title."""
+        for item in items:
+            if item not in self._number:
+                self.put(item, "", active=True)
+
     def ask(self, asked: Asked) -> None:
         """New counts of what is asked for."""
-        for item in asked.ever:
-            self._know(item)
+        self.know(asked.ever)
         self._asked = asked
         self._ready = None
 
@@ -110,8 +115,7 @@ class Room:
 
     def list_for(self, customer: str, met: Mapping[str, Met], now: float, k: int) -> list[Shown]:
         """At most k items for a customer, the best first, each with its reason; `now` in seconds."""
-        for item in met:
-            self._know(item)
+        self.know(met)
         ready = self._shelf(now)
         if not self._names:
             return []
@@ -128,10 +132,6 @@ class Room:
         why = reasons(ready, history, found)
         pairs = zip(found.items, found.scores, why, strict=True)
         return [Shown(self._names[item], round(float(score), 4), reason) for item, score, reason in pairs]
-
-    def _know(self, item: str) -> None:
-        if item not in self._number:
-            self.put(item, "", active=True)
 
     def _blocked(self, met: Mapping[str, Met]) -> NDArray[np.bool_]:
         """A list is of items new to the customer, as the ranker was trained; and of none that may not be shown."""

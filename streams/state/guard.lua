@@ -7,7 +7,8 @@
 --   { prefix, pipeline, topic, life, now, dedupe_ms, dedupe_max, settings = {...}, items = { item... } },   times in ms
 -- item: { p = partition, o = offset, prev = offset before it in this owner's reading or nil,
 --         k = "scored" | "filtered" | "dead_letter", d = digest of the id, ts = event time, e = effect }
--- Returns msgpack of { {status, decision}... }; status: new, again (done before), duplicate, dead.
+-- Returns msgpack of { {status, decision}... }; status: new, again (done before), duplicate, dead. Where the pipeline's file
+-- puts strings into ctx.bytes, the reply has a second part: these, joined.
 --
 -- Errors before any write: GAP, when records before this piece were not done in this store (an earlier piece failed, or
 -- the store lost its state): the owner has to read again from where the store stands.
@@ -57,7 +58,10 @@ for index, item in ipairs(ctx.items) do
     if fresh then remember('dead:' .. place, '1') end
   else
     local first = met(item.d)
-    if first == place then
+    local condemned = first == place and met('dead:' .. place)
+    if condemned then
+      status, decision = 'dead', condemned -- it failed after its effects: condemn.lua
+    elseif first == place then
       status, decision = 'again', recall(ctx, item.e)
     elseif first then
       status, outcome = 'duplicate', 'duplicate'
@@ -87,4 +91,5 @@ for partition, ts in pairs(newest) do
   redis.call('HSET', watermark_key, partition .. ':at', ctx.now)
 end
 redis.call('PEXPIRE', watermark_key, 86400000)
+if ctx.bytes then return { cmsgpack.pack(replies), table.concat(ctx.bytes) } end
 return cmsgpack.pack(replies)

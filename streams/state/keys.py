@@ -14,9 +14,19 @@ the prefix and the life, and follow the comments here.
 | entities | zset entity -> event time of its last headline, ms | three days |
 | feed | zset JSON of a scored headline -> event time, ms | three days |
 | story... | see stories.lua | the story time |
+| tally | hash `<start in seconds>` -> signals, a slice of a kind and entity | the slice's end + 6 hours |
+| flagged | zset JSON of a signal -> event time, ms; of a kind alone: zset entity -> time of its last | 6 hours |
 | alert, alerts, active | see transition.lua | never (bounded) |
 | periods | list `from:to` in ms of an entity's incidents, `to` empty while one lasts | 7 hours after the last |
 | outbox | list of publications, one a pipeline and partition | never (drained) |
+| account, terminal | `payments:account:...`, a string: a log, see payments.lua | 150 days after its last record |
+| payments | the keys below, each `payments:<name>...` | |
+| payments:known | hash digest -> what a label needs of a payment, see labels.lua | 150 days |
+| payments:waiting | hash digest -> label without a payment; `:due` zset, `:dead` dead letters | never (a day each) |
+| payments:matured | hash `<decision>:<verdict>` -> labelled payments of a day, `:cents` their amounts | 400 days |
+| payments:receipts | count of receipts; `:<number>` hash digest -> receipt, bounded by number | never; 7 days |
+| payments:cases | hash digest -> receipt of a review or block, a key a day | 30 days |
+| payments:queue | zset digest of a review or block without a label -> event time, ms | never (bounded) |
 | met | hash item -> `<ms of the latest interaction>:<flags>`, see recommendations.lua | never (bounded) |
 | catalogue | hash item -> `<ms>:<JSON>` of its latest catalogue record | never (the catalogue) |
 | version | count of changes of the catalogue | never |
@@ -67,6 +77,14 @@ class Keys:
         """The newest scored headlines of an entity (or of the market)."""
         return f"{self.prefix}:feed:{entity}"
 
+    def tally(self, kind: str, entity: str, slice_start: int) -> str:
+        """Signals of one kind about one entity (`market`: about any) by minute, a slice of many minutes a key."""
+        return f"{self.prefix}:tally:{kind}:{entity}:{slice_start}"
+
+    def flagged(self, kind: str, entity: str = "") -> str:
+        """The newest signals of a kind about an entity; without one, the entities that there were signals about."""
+        return f"{self.prefix}:flagged:{kind}" + (f":{entity}" if entity else "")
+
     def alert(self, alert: str) -> str:
         """One alert: its latest record, and what judged it."""
         return f"{self.prefix}:alert:{alert}"
@@ -86,6 +104,18 @@ class Keys:
     def outbox(self, pipeline: str, partition: int) -> str:
         """What a pipeline still has to publish because of changes that only the store knew."""
         return f"{self.prefix}:outbox:{pipeline}:{partition}"
+
+    def payments(self, what: str) -> str:
+        """State of the payments; `what` is the rest of a key in the table above."""
+        return f"{self.prefix}:payments:{what}"
+
+    def account(self, ref: str) -> str:
+        """The log of an account's payments and their labels."""
+        return f"{self.prefix}:payments:account:{ref}"
+
+    def terminal(self, ref: str) -> str:
+        """The log of a terminal's payments and their labels."""
+        return f"{self.prefix}:payments:terminal:{ref}"
 
     def met(self, customer: str) -> str:
         """What a customer has met, owns and dismissed."""

@@ -13,7 +13,8 @@ from typing import Any
 import msgspec
 
 from streams.recommending.room import may_show, read_met
-from streams.state.store import Store, Unavailable, as_text
+from streams.records import Malformed
+from streams.state.store import Store, as_text
 
 LIST_MS = 30 * 86_400_000
 STRANGER = ""  # the customer that nobody is: the list of those who are not known
@@ -75,20 +76,15 @@ def recommended(
     return made[: max(0, min(k, MOST))]
 
 
-def answer(store: Store, customer: str, query: Mapping[str, Sequence[str]]) -> tuple[int, bytes]:
-    """`GET /recommend/CUSTOMER?k=&exclude=`: HTTP status and JSON; `exclude` has commas and may come again."""
+def answer(store: Store, customer: str, query: Mapping[str, Sequence[str]]) -> list[dict[str, Any]]:
+    """`GET /recommend/CUSTOMER?k=&exclude=`, `exclude` once or more, with commas; raises Malformed or Unavailable."""
     asked = query.get("k", ["10"])[-1]
     if not customer:
-        return 404, msgspec.json.encode(
-            {"error": "name a customer: /recommend/CUSTOMER?k=10&exclude=ITEM,ITEM"}
-        )
+        raise Malformed("name a customer: /recommend/CUSTOMER?k=10&exclude=ITEM,ITEM")
     if not asked.isascii() or not asked.isdigit() or not 1 <= int(asked) <= MOST:
-        return 400, msgspec.json.encode({"error": f"k: {asked!r} is not between 1 and {MOST}"})
+        raise Malformed(f"k: {asked!r} is not between 1 and {MOST}")
     exclude = {item for text in query.get("exclude", []) for item in text.split(",") if item}
-    try:
-        return 200, msgspec.json.encode(recommended(store, customer, int(asked), exclude))
-    except Unavailable as error:
-        return 503, msgspec.json.encode({"error": str(error)})
+    return recommended(store, customer, int(asked), exclude)
 
 
 def read_catalogue(store: Store) -> Iterator[tuple[str, str, bool]]:

@@ -97,7 +97,8 @@ class Store:
     ) -> list[Any]:
         """Run the atomic step of the scripts `names` (the guard last) over the items of each piece; replies in order.
 
-        One round trip. Replies are `[status, decision]` as in guard.lua; `now` is in seconds. Raises Unavailable,
+        One round trip. Replies are `[status, decision, bytes]` as in guard.lua, the bytes one object a piece;
+        `now` is in seconds. Raises Unavailable,
         LostPlace, or Refused when a piece failed; what pieces before it did is done, and is answered as such when it
         is sent again.
         """
@@ -119,11 +120,13 @@ class Store:
             "settings": settings,
         }
         blobs = [msgspec.msgpack.encode({**head, "items": list(piece)}) for piece in pieces]
-        return [
-            reply
-            for answer in self._evaluate(script, keys, blobs)
-            for reply in msgspec.msgpack.decode(answer)
-        ]
+        replies: list[Any] = []
+        for answer in self._evaluate(script, keys, blobs):
+            if isinstance(answer, list):  # with bytes that its decisions point into
+                replies += [[*reply, answer[1]] for reply in msgspec.msgpack.decode(answer[0])]
+            else:
+                replies += [[*reply, b""] for reply in msgspec.msgpack.decode(answer)]
+        return replies
 
     def run(self, names: tuple[str, ...], keys: Sequence[str], argument: Any) -> Any:
         """Run one script (its Lua files joined) outside the guard on one msgpack argument; raises as `commit` does."""

@@ -75,6 +75,8 @@ class Detail(Struct, frozen=True):
     severity: Severity | None = None
     expected: float = 0.0
     window_minutes: float = 5
+    counted: str = "negative stories"
+    percent: bool = False
     opened: str = ""
     history: list[Transition] = []
 

@@ -66,7 +66,7 @@ class Health:
         return sum(counts.get("dead_letter", 0) for counts in self.outcomes.values())
 
 
-def health(store: Store, pipelines: Iterable[str] = ("news", "alerts")) -> Health:
+def health(store: Store, pipelines: Iterable[str] = ("news", "transactions", "alerts")) -> Health:
     """The workers that still beat, the outcomes of these pipelines, the store's memory, the replay."""
     names, client = list(pipelines), store.client
     known: Any = store.call(lambda: client.zrange(store.keys.workers(), 0, -1))

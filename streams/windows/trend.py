@@ -87,7 +87,7 @@ def read(
         buckets = decode(
             (as_text(field), int(count)) for _ in pieces for field, count in next(replies).items()
         )
-        periods = [_period(as_text(line)) for line in next(replies)]
+        periods = [period(as_text(line)) for line in next(replies)]
         counts = [
             buckets.get(start, {}).get("negative_stories", 0) for start in range(since, until, known.width)
         ]
@@ -103,7 +103,8 @@ def last_period(series: Series) -> str:
     return f"{start}:{'' if end is None else end}"
 
 
-def _period(line: str) -> Period:
+def period(line: str) -> Period:
+    """An incident's time from its line in the store's list."""
     start, _, end = line.partition(":")
     return Period(int(start), int(end) if end else None)
 

@@ -34,7 +34,8 @@ from streams.pipelines import all_topics
 from streams.settings import Settings, read_settings
 from streams.state.store import Store
 from tests import real_kafka
-from tests.streams.crash import titles, wait_for
+from tests.streams.crash import wait_for
+from tests.streams.loads import titles
 
 ROUND = 2_000  # headlines of a round
 PER_EVENT = 150  # of a round of the plain agent

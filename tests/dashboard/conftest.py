@@ -110,7 +110,7 @@ def open_page(contexts: Callable[[str], BrowserContext], desk: Desk) -> Iterator
         page.on("request", lambda request: requests.append(request))
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.goto(desk.url + path)
-        page.wait_for_selector(".tw-foot", timeout=30_000)
+        page.wait_for_selector(".tw-foot", timeout=60_000)
         return page
 
     yield make

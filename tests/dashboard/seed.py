@@ -240,8 +240,9 @@ class Seeder:
         keys, pipe = self.store.keys, self.store.client.pipeline(transaction=False)
         for pipeline, engine, model, pid in (
             ("news", "onnxruntime int8", "news-2026.11", 4711), ("alerts", "", "", 4712),
+            ("transactions", "onnxruntime", "transactions-2026.11", 4713),
         ):  # fmt: skip
-            topic = "tapewatch.news" if pipeline == "news" else "tapewatch.signals"
+            topic = {"alerts": "tapewatch.signals"}.get(pipeline, f"tapewatch.{pipeline}")
             beat = {
                 "pipeline": pipeline, "host": "desk", "pid": pid, "started_at": now - 7200, "at": now, "engine": engine,
                 "model": model, "assigned": 4, "lag": {f"{topic}:{n}": behind if n == 0 else 0 for n in range(4)},

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import pytest
 
 from dashboard.reads import Reads, ranked
 from streams.state.store import Store, Unavailable
 from streams.state.views import Mover
+from tests.dashboard.seed import fill
 
 
 class Clock:
@@ -113,3 +115,16 @@ def test_movers_keep_their_order_unless_one_moves_far() -> None:
     assert [found.entity for found in ranked([mover("b", 2), mover("a"), mover("c")], order, 2)] == order
     assert ranked([mover("c", 9), mover("a"), mover("b")], order, 2) == []
     assert ranked([mover("a"), mover("c")], order, 2) == []
+
+
+def test_rates_of_payments_are_kept_beside_those_of_news(store_url: str, unique: str) -> None:
+    """Each look at the store adds one sample for either pipeline, and leaves the movers what they are."""
+    store = Store(store_url, unique)
+    fill(store, time.time())
+    reads = Reads(store)
+    shown = reads.overview().value
+    assert shown is not None
+    assert shown.movers
+    assert all(isinstance(mover, Mover) for mover in shown.movers)
+    assert [(rate, behind) for _, rate, behind in reads.history] == [(0.1, 0)]
+    assert [(rate, behind) for _, rate, behind in reads.paid] == [(0.1, 0)]

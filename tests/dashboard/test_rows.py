@@ -144,7 +144,8 @@ def test_the_opened_alert_alone_has_its_detail() -> None:
     assert [row["id"] for row in made] == ["a0", "a1", "a2", "a8"]
     assert ["detail" in row for row in made] == [False, False, False, True]
     assert made[3]["outlets"] == ["AP", "CNBC"]
-    assert (made[3]["name"], made[3]["expected"]) == ("AAPL Apple", 1.5)
+    assert made[3]["name"] == "AAPL Apple"
+    assert "negative in 5 min, usual 1.5" in made[3]["measure"]
 
 
 def test_numbers_carry_their_comparison() -> None:

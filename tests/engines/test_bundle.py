@@ -16,6 +16,7 @@ from engines.bundle import (
     list_bundles,
     open_bundle,
     publish,
+    rollback,
 )
 
 
@@ -148,7 +149,53 @@ def test_a_damaged_bundle_is_not_activated(tmp_path: Path) -> None:
     assert active_folder(tmp_path, "news").name == "1"
 
 
-@pytest.mark.parametrize("content", ["", "../other", ".hidden"])
+def test_rollback_goes_back_and_forth(tmp_path: Path) -> None:
+    """The version that served before is remembered with the active one, and serves again after `rollback`."""
+    for version in ("1", "2", "3"):
+        make(tmp_path, version)
+        activate(tmp_path, "news", version)
+    assert [rollback(tmp_path, "news") for _ in range(3)] == ["2", "3", "2"]
+    assert active_folder(tmp_path, "news").name == "2"
+
+
+def test_activating_again_keeps_what_came_before(tmp_path: Path) -> None:
+    """A version that is activated twice does not become its own predecessor."""
+    for version in ("1", "2"):
+        make(tmp_path, version)
+    for version in ("1", "2", "2"):
+        activate(tmp_path, "news", version)
+    assert rollback(tmp_path, "news") == "1"
+
+
+def test_rollback_needs_an_earlier_version_that_is_whole(tmp_path: Path) -> None:
+    """Nothing remembered, or a damaged predecessor: one line, and what serves stays."""
+    first = make(tmp_path, "1")
+    activate(tmp_path, "news", "1")
+    with pytest.raises(BundleError, match="no earlier version"):
+        rollback(tmp_path, "news")
+    make(tmp_path, "2")
+    activate(tmp_path, "news", "2")
+    (first / "graph.onnx").write_bytes(b"other")
+    with pytest.raises(BundleError, match=r"graph\.onnx"):
+        rollback(tmp_path, "news")
+    assert active_folder(tmp_path, "news").name == "2"
+
+
+@pytest.mark.parametrize("version", ["../1", ".hidden", "/etc"])
+def test_a_version_is_a_plain_name(tmp_path: Path, version: str) -> None:
+    """No path is activated."""
+    with pytest.raises(BundleError, match="not the name of a version"):
+        activate(tmp_path, "news", version)
+
+
+def test_a_bundle_of_another_task_is_not_activated(tmp_path: Path) -> None:
+    """The manifest's task is the folder's."""
+    make(tmp_path, "1").parent.rename(tmp_path / "chat")
+    with pytest.raises(BundleError, match="a bundle of 'news'"):
+        activate(tmp_path, "chat", "1")
+
+
+@pytest.mark.parametrize("content", ["", "../other", ".hidden", "1\n../2"])
 def test_a_wrong_active_file_is_refused(tmp_path: Path, content: str) -> None:
     """The active file holds a plain name."""
     (tmp_path / "news").mkdir()

@@ -12,8 +12,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from engines.bundle import active_folder, open_bundle
 from engines.engine import Arrays, EngineError, Limits
-from engines.text import TextClassifier, clean, open_classifier, padded, plan, softmax
+from engines.text import (
+    TextClassifier,
+    clean,
+    from_bundle,
+    open_classifier,
+    padded,
+    plan,
+    softmax,
+    wordpieces,
+)
 
 BUNDLES = Path(__file__).parents[2] / "models" / "bundles"
 HEADLINES = [
@@ -62,13 +72,17 @@ def classifier(request: pytest.FixtureRequest) -> Iterator[TextClassifier]:
     opened.close()
 
 
-@given(st.lists(st.integers(0, 200)), st.integers(1, 16))
-def test_every_text_is_in_one_batch(lengths: list[int], rows: int) -> None:
-    """A plan holds each position once, in batches of at most `rows`, and no batch reaches into another's lengths."""
-    batches = plan(lengths, rows)
+@given(st.lists(st.integers(1, 200)), st.integers(1, 16), st.integers(1, 1000))
+def test_every_text_is_in_one_batch(lengths: list[int], rows: int, tokens: int) -> None:
+    """A plan holds each position once, in batches within both bounds, none reaching into another's lengths."""
+    batches = plan(lengths, rows, tokens)
     assert sorted(i for batch in batches for i in batch.tolist()) == list(range(len(lengths)))
     assert all(0 < len(batch) <= rows for batch in batches)
     bounds = [(min(lengths[i] for i in batch), max(lengths[i] for i in batch)) for batch in batches]
+    assert all(
+        len(batch) == 1 or len(batch) * longest <= tokens
+        for batch, (_, longest) in zip(batches, bounds, strict=True)
+    )
     assert all(before[1] <= after[0] for before, after in itertools.pairwise(bounds))
 
 
@@ -168,12 +182,19 @@ def test_a_number_that_is_not_finite_is_no_answer() -> None:
         TextClassifier(engine, numbers, ("a", "b"), "m").probabilities(["1 1"])
 
 
-@pytest.mark.parametrize(("engine", "says"), [("warp", "unknown engine 'warp'"), ("openvino", "no backend")])
-def test_an_engine_that_cannot_run_is_said_in_one_line(engine: str, says: str) -> None:
-    """Unknown and missing engines are EngineErrors of one line."""
-    with pytest.raises(EngineError, match=says) as caught:
-        open_classifier(BUNDLES, "news", engine)
+def test_an_unknown_engine_is_said_in_one_line() -> None:
+    """An engine that is not in the table is an EngineError of one line."""
+    with pytest.raises(EngineError, match="unknown engine 'warp'") as caught:
+        open_classifier(BUNDLES, "news", "warp")
     assert "\n" not in str(caught.value)
+
+
+def test_models_in_use_share_a_tokeniser() -> None:
+    """A second model with the same tokeniser file makes none of its own."""
+    bundle = open_bundle(active_folder(BUNDLES, "news"))
+    first, second = from_bundle(bundle, "onnxruntime"), from_bundle(bundle, "onnxruntime")
+    assert first._tokenise is second._tokenise
+    assert first.tokens(HEADLINES) == wordpieces(bundle.read("tokenizer.json"), 128)(HEADLINES)
 
 
 def test_tiny_knows_its_tasks() -> None:

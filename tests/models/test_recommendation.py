@@ -245,7 +245,7 @@ def test_a_file_becomes_a_bundle_that_ranks_by_taste(tmp_path: Path) -> None:
         for c, i, d in zip(made.customers, made.items, made.days, strict=True)
     ]
     path = write(tmp_path / "shop.csv", rows)
-    train([path], {"customer": "user", "ts": "time"}, str(tmp_path / "out" / "1"), tmp_path)
+    train([path], {"customer": "user", "ts": "time"}, tmp_path / "out" / "1")
     bundle = open_bundle(tmp_path / "out" / "1")
     assert bundle.manifest.figures["ndcg@10"] > 1.2 * bundle.manifest.figures["popularity.ndcg@10"]
     assert bundle.manifest.parity["ranker.onnx"].max_difference < 1e-4
@@ -261,6 +261,7 @@ def test_evaluate_judges_by_cut_and_by_leaving_the_last_out(tmp_path: Path) -> N
     """Both ways print the figures of the contract with those of rivals; neither or both of them is wrong usage."""
     pytest.importorskip("lightgbm")
     pytest.importorskip("onnxmltools")
+    from engines.bundle import open_bundle
     from models.recommendation_evaluate import CutError, evaluate
     from models.recommendation_train import make
 
@@ -271,11 +272,12 @@ def test_evaluate_judges_by_cut_and_by_leaving_the_last_out(tmp_path: Path) -> N
         for c, i, d in zip(made.customers, made.items, made.days, strict=True)
     ]
     path = write(tmp_path / "shop.csv", rows)
-    for cut, last_out in (("2011-05-15", False), (None, True)):
-        found = {row["figure"]: row for row in evaluate([path], {}, tmp_path / "b" / "1", cut, last_out)}
+    bundle, may = open_bundle(tmp_path / "b" / "1"), START + 134.0 * data.DAY
+    for cut, last_out in ((may, False), (None, True)):
+        found = {row["figure"]: row for row in evaluate([path], {}, bundle, cut, last_out)}
         assert {"hr@10", "ndcg@10", "popularity.hr@10", "ease.ndcg@10", "n"} <= set(found)
         assert 0 < found["ndcg@10"]["value"] <= found["hr@10"]["value"] <= 1
         assert found["ndcg@10"]["value"] > found["popularity.ndcg@10"]["value"]
-    for cut, last_out in ((None, False), ("2011-05-15", True), ("soon", False)):
+    for cut, last_out in ((None, False), (may, True)):
         with pytest.raises(CutError):
-            evaluate([path], {}, tmp_path / "b" / "1", cut, last_out)
+            evaluate([path], {}, bundle, cut, last_out)

@@ -6,7 +6,6 @@ Used by `test_crash.py` in a short seeded form and by `make soak` in the long on
 from __future__ import annotations
 
 import asyncio
-import gzip
 import json
 import os
 import random
@@ -18,7 +17,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -26,15 +24,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from streams.launch.supervise import START_AGAIN
 from streams.settings import Settings
 from streams.state.store import Store
-from streams.windows.buckets import FIELDS, decode
-
-SAMPLE = Path(__file__).resolve().parents[2] / "streams" / "launch" / "samples" / "news.jsonl.gz"
-POISON = (
-    b"{",
-    b'{"id": 7}',
-    b"\xff\xfe\x00",
-    b'{"id":"x","ts":"9999-01-01T00:00:00Z","source":"s","title":"t"}',
-)
+from tests.streams.loads import NEWS, Load
 
 
 @dataclass
@@ -57,40 +47,30 @@ class Account:
     scored: set[str]
     published: int
     dead: set[tuple[int, int]]
-    counted: int  # headlines in the market's daily buckets
-
-
-def titles(count: int) -> list[str]:
-    """Real headlines, each made one of its own by a number when the sample is used up."""
-    with gzip.open(SAMPLE, "rt", encoding="utf-8") as lines:
-        found = [json.loads(line)["title"] for line in lines]
-    return [
-        found[i % len(found)] + (f" ({i // len(found)})" if i >= len(found) else "") for i in range(count)
-    ]
+    counted: int  # records in the state
 
 
 async def produce(
-    settings: Settings, count: int, poison_share: float, seed: int, prefix: str = "crash"
+    settings: Settings, count: int, poison_share: float, seed: int, prefix: str = "crash", load: Load = NEWS
 ) -> Sent:
-    """Put `count` records on the news topic at once, some of them poison."""
+    """Put `count` records on the source topic at once, some of them poison."""
     generator = random.Random(seed)
     sent = Sent()
     producer = AIOKafkaProducer(bootstrap_servers=settings.kafka, linger_ms=5, acks="all")
     await producer.start()
-    topic, now = settings.topic("news"), time.time()
+    topic, now = settings.topic(load.source), time.time()
     waiting: list[tuple[str | None, Any]] = []
-    for index, title in enumerate(titles(count)):
+    for index, fields in enumerate(load.records(count)):
         at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now - generator.random() * 3600))
         identity = f"{prefix}-{index}"
         if generator.random() < poison_share:
             waiting.append(
-                (None, await producer.send(topic, generator.choice(POISON), key=identity.encode()))
+                (None, await producer.send(topic, generator.choice(load.poison), key=identity.encode()))
             )
             continue
-        record = {"id": identity, "ts": at, "source": "test", "title": title}
-        waiting.append(
-            (identity, await producer.send(topic, json.dumps(record).encode(), key=identity.encode()))
-        )
+        record = {"id": identity, "ts": at, **fields}
+        key = str(fields.get(load.key, identity)).encode()
+        waiting.append((identity, await producer.send(topic, json.dumps(record).encode(), key=key)))
     for sent_id, future in waiting:
         place = await future
         if sent_id is None:
@@ -176,9 +156,9 @@ class Workers:
 
 
 @contextmanager
-def workers(settings: Settings, embedded: bool = True) -> Iterator[Workers]:
+def workers(settings: Settings, embedded: bool = True, load: Load = NEWS) -> Iterator[Workers]:
     """Workers that are ended at the end of the block."""
-    made = Workers(settings, embedded=embedded)
+    made = Workers(settings, load.pipeline, embedded)
     try:
         yield made
     finally:
@@ -198,7 +178,7 @@ def wait_for(
 
 
 def kill_at_random(
-    made: Workers, store: Store, total: int, kills: int, seed: int, *, spare: bool = False
+    made: Workers, store: Store, total: int, kills: int, seed: int, *, spare: bool = False, load: Load = NEWS
 ) -> None:
     """Kill a worker each time the records done pass one of `kills` random marks; a new one takes its place.
 
@@ -209,36 +189,25 @@ def kill_at_random(
     for number, mark in enumerate(sorted(generator.sample(range(total), kills))):
         if spare and number % 2 == 0:
             made.start()
-        wait_for(f"{mark} records done", lambda mark=mark: done(store) >= mark, 120, made.revive)  # type: ignore[misc]
+        wait_for(f"{mark} records done", lambda mark=mark: done(store, load) >= mark, 120, made.revive)  # type: ignore[misc]
         time.sleep(generator.random() * 0.05)  # the moment itself is drawn, it waits for nothing
         victim = generator.choice(made.processes)
         made.kill(victim, signal.SIGTERM if spare and number % 3 == 2 else signal.SIGKILL)
         if not made.processes:
             made.start()
-    wait_for("all records done", lambda: done(store) >= total, 180, made.revive)
+    wait_for("all records done", lambda: done(store, load) >= total, 180, made.revive)
 
 
-def done(store: Store) -> int:
+def done(store: Store, load: Load = NEWS) -> int:
     """Records that ended in some outcome."""
-    return sum(store.outcomes("news").values())
+    return sum(store.outcomes(load.pipeline).values())
 
 
-def market_count(store: Store) -> int:
-    """Headlines in the market's daily buckets."""
-    total = 0
-    for key in store.client.scan_iter(f"{store.keys.prefix}:trend:1d:market:*"):
-        found: Any = store.client.hgetall(key)
-        fields = [(name.decode(), int(count)) for name, count in found.items()]
-        for counts in decode(fields).values():
-            total += sum(counts.get(FIELDS[letter], 0) for letter in "gnp")
-    return total
-
-
-def account(settings: Settings, store: Store, sent: Sent, within: float = 60) -> Account:
+def account(settings: Settings, store: Store, sent: Sent, within: float = 60, load: Load = NEWS) -> Account:
     """Read back everything that there is; publishing ends after the effects, so it is waited for."""
     deadline = time.monotonic() + within
     while True:
-        found = _account(settings, store)
+        found = _account(settings, store, load)
         if (len(found.scored), len(found.dead)) == (len(sent.ids), len(sent.poison)):
             return found
         if time.monotonic() > deadline:
@@ -246,15 +215,15 @@ def account(settings: Settings, store: Store, sent: Sent, within: float = 60) ->
         time.sleep(0.2)
 
 
-def _account(settings: Settings, store: Store) -> Account:
-    scored = asyncio.run(read_all(settings.kafka, settings.topic("news.scored")))
-    dead = asyncio.run(read_all(settings.kafka, settings.topic("news") + ".dlq"))
+def _account(settings: Settings, store: Store, load: Load) -> Account:
+    scored = asyncio.run(read_all(settings.kafka, settings.topic(load.derived)))
+    dead = asyncio.run(read_all(settings.kafka, settings.topic(load.source) + ".dlq"))
     return Account(
-        outcomes=store.outcomes("news"),
+        outcomes=store.outcomes(load.pipeline),
         scored={json.loads(value)["id"] for value, _ in scored},
         published=len(scored),
         dead={(int(headers["dlq.partition"]), int(headers["dlq.offset"])) for _, headers in dead},
-        counted=market_count(store),
+        counted=load.counted(store),
     )
 
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NamedTuple, cast
 
 import pytest
 
 from streams.agent import Agent, StartAgain
+from streams.guard import Prepared
 from streams.metrics import Metrics
 from streams.publisher import Publisher, Unsendable
+from streams.records import News
 from streams.runs import FetchedRecord, Run
 from streams.settings import Settings
-from streams.state.store import LostPlace, Store, script_source
+from streams.state.store import LostPlace, Store, Unavailable, script_source
 from streams.transport import TP, Intake
 from tests.streams.test_guard import EFFECT, NOW, Counting
 
@@ -60,18 +63,48 @@ class World:
         pass
 
 
+class Watched(Counting):
+    """A pipeline that says what was done with it, and in which thread; scoring waits until it may go on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.events: list[str] = []
+        self.threads: dict[str, str] = {}
+        self.scoring, self.go_on = threading.Event(), threading.Event()
+        self.go_on.set()
+
+    def prepare(self, batch: Sequence[News], now: float) -> list[Prepared]:
+        self.scoring.set()
+        assert self.go_on.wait(20)
+        self.events.append("scored")
+        return super().prepare(batch, now)
+
+    def mask(self, raw: bytes) -> bytes:
+        self.threads["mask"] = threading.current_thread().name
+        return super().mask(raw)
+
+    def close(self) -> None:
+        self.events.append("closed")
+
+
+SIZES = pytest.mark.parametrize("size", [2, 40], ids=["scored and committed in one go", "in two steps"])
+
+
 @pytest.fixture
 def act(store_url: str, unique: str, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Agent]:
     """Run a scenario `async (agent, world, runs)` in which the topic's records lie in one partition."""
     head, guard = script_source("guard").split("\n", 1)
     monkeypatch.setattr("streams.state.store.script_source", lambda *names: f"{head}\n{EFFECT}{guard}")
 
-    def run(scenario: Callable[[Agent, World, Callable[..., Run]], Awaitable[None]]) -> Agent:
+    def run(
+        scenario: Callable[[Agent, World, Callable[..., Run]], Awaitable[None]],
+        pipeline: Counting | None = None,
+    ) -> Agent:
         async def main() -> Agent:
             world, settings = World(), Settings(kafka="x:1", redis=store_url, prefix=unique)
             agent = Agent(
                 "news",
-                Counting(),
+                pipeline or Counting(),
                 settings,
                 Store(store_url, unique),
                 cast("Publisher", world),
@@ -135,13 +168,15 @@ def test_a_dead_letter_that_is_too_large_is_cut(act: Callable[..., Agent]) -> No
     assert act(scenario).failure is None
 
 
-def test_a_topic_made_again_stops_the_agent_before_any_effect(act: Callable[..., Agent]) -> None:
+@SIZES
+def test_a_topic_made_again_stops_the_agent_before_any_effect(act: Callable[..., Agent], size: int) -> None:
     """A batch that was fetched when the topic has another life changes nothing and is not acknowledged."""
 
     async def scenario(agent: Agent, world: World, run: Callable[..., Run]) -> None:
         world.life = "two"
-        await agent.handle([run(0, "a")])
+        taking = asyncio.create_task(agent.handle([run(0, *["a"] * size)]))
         await asyncio.wait_for(agent.run(), 10)
+        taking.cancel()
         assert world.events == []
 
     agent = act(scenario)
@@ -149,15 +184,20 @@ def test_a_topic_made_again_stops_the_agent_before_any_effect(act: Callable[...,
     assert agent._store.outcomes("counting") == {}
 
 
-def test_no_batch_overtakes_one_that_failed(act: Callable[..., Agent]) -> None:
+@SIZES
+def test_no_batch_overtakes_one_that_failed(act: Callable[..., Agent], size: int) -> None:
     """After a batch that could not be committed none of the following is published or acknowledged."""
 
     async def scenario(agent: Agent, world: World, run: Callable[..., Run]) -> None:
         await agent.handle([run(0, "a", "b")])
         await agent.finish_batches()
         agent._store.client.flushdb()
-        await agent.handle([run(2, "c", "d")])
-        taking = asyncio.create_task(agent.handle([run(4, "e")]))
+
+        async def take() -> None:
+            await agent.handle([run(2, *["c"] * size)])
+            await agent.handle([run(2 + size, "e")])
+
+        taking = asyncio.create_task(take())
         await asyncio.wait_for(agent.run(), 10)
         taking.cancel()
         assert world.events == ["publish", "ack 0"]
@@ -212,5 +252,77 @@ def test_reading_starts_where_broker_and_store_both_stand(act: Callable[..., Age
         assert await agent.start_offsets({tp: None}) == {tp: 0}
         world.life = "two"
         assert await agent.start_offsets({tp: 4}) == {tp: 0}
+
+    assert act(scenario).failure is None
+
+
+def test_the_model_is_closed_after_the_last_use_of_it(act: Callable[..., Agent]) -> None:
+    """A stopping worker waits for the batch that is being scored before it closes the pipeline."""
+    pipeline = Watched()
+    pipeline.go_on.clear()
+
+    async def scenario(agent: Agent, world: World, run: Callable[..., Run]) -> None:
+        taking = asyncio.create_task(agent.handle([run(0, "a")]))
+        await asyncio.to_thread(pipeline.scoring.wait, 20)
+        taking.cancel()
+
+    agent = act(scenario, pipeline)
+    assert pipeline.events == []
+    threading.Timer(0.2, pipeline.go_on.set).start()
+    agent.close()
+    assert pipeline.events == ["scored", "closed"]
+    assert agent.failure is None
+
+
+def test_dead_letters_are_made_off_the_event_loop(act: Callable[..., Agent]) -> None:
+    """Masking takes long for large records: the loop, and with it the heartbeats of the group, do not wait for it."""
+    pipeline = Watched()
+
+    async def scenario(agent: Agent, world: World, run: Callable[..., Run]) -> None:
+        await agent.handle([run(0, "{")])
+        await agent.handle([run(1, *["{"] * 40)])
+        await agent.finish_batches()
+        assert len(world.published) == 41
+
+    act(scenario, pipeline)
+    assert pipeline.threads["mask"] != threading.main_thread().name
+
+
+def test_a_small_batch_is_scored_once_while_the_store_is_away(
+    act: Callable[..., Agent], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A batch that is scored and committed in one go is not scored again when only its commit has to be."""
+    pipeline, commit, refusals = Watched(), Store.commit, iter([True, True])
+
+    def away(store: Store, *names: Any, **step: Any) -> list[Any]:
+        if next(refusals, False):
+            raise Unavailable("away")
+        return commit(store, *names, **step)
+
+    monkeypatch.setattr(Store, "commit", away)
+
+    async def scenario(agent: Agent, world: World, run: Callable[..., Run]) -> None:
+        await agent.handle([run(0, "a", "b")])
+        await agent.finish_batches()
+        assert world.events == ["publish", "ack 0"]
+
+    agent = act(scenario, pipeline)
+    assert pipeline.calls == 1
+    assert agent._store.outcomes("counting") == {"scored": 2}
+
+
+def test_a_batch_before_it_keeps_a_small_one_from_overtaking(act: Callable[..., Agent]) -> None:
+    """Large and small batches in turn are published and acknowledged in the order in which they were read."""
+
+    async def scenario(agent: Agent, world: World, run: Callable[..., Run]) -> None:
+        for first, count in ((0, 40), (40, 1), (41, 40), (81, 2)):
+            await agent.handle([run(first, *["a"] * count)])
+        await agent.finish_batches()
+        assert [event for event in world.events if event != "publish"] == [
+            "ack 0",
+            "ack 40",
+            "ack 41",
+            "ack 81",
+        ]
 
     assert act(scenario).failure is None

@@ -264,7 +264,7 @@ def test_what_another_sets_is_respected(room: Newsroom) -> None:
     [
         (NOW - HOUR - 1, -0.9, "sentiment", "symbol:ACME"),
         (NOW, 0.9, "sentiment", "symbol:ACME"),
-        (NOW, -0.9, "fraud", "terminal:12"),
+        (NOW, -0.9, "complaints", "intent:card_lost"),
         (NOW, -0.9, "sentiment", "market"),
     ],
     ids=["an hour old", "positive", "another kind", "the market"],
@@ -272,7 +272,7 @@ def test_what_another_sets_is_respected(room: Newsroom) -> None:
 def test_signals_that_cannot_page_are_filtered(
     room: Newsroom, at: float, value: float, kind: str, entity: str
 ) -> None:
-    """Old, positive and other kinds of signals, and the market's, raise nothing and are counted as filtered."""
+    """Old and positive signals, of kinds that nobody watches, or about the market raise nothing: filtered."""
     burst(room, at)
     room.offsets = dict.fromkeys(range(PARTITIONS), -1)  # their own signals are not sent
     room.judge(room.worker(), [room.signal(at, entity, value, "n1", kind)], NOW)

@@ -68,7 +68,11 @@ local function recall(ctx, effect) return false end
 @pytest.fixture
 def store(store_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
     head, guard = script_source("guard").split("\n", 1)
-    monkeypatch.setattr("streams.state.store.script_source", lambda *names: f"{head}\n{EFFECT}{guard}")
+    counting = f"{head}\n{EFFECT}{guard}"
+    monkeypatch.setattr(
+        "streams.state.store.script_source",
+        lambda *names: counting if "guard" in names else script_source(*names),
+    )
     client = connect(store_url)
     client.flushdb()
     made = Store(store_url, "t")
@@ -289,3 +293,91 @@ def test_a_full_store_is_waited_for(store_url: str, store: Store) -> None:
         client.config_set("maxmemory", before["maxmemory"])
     through(guard, found)
     assert store.outcomes("counting") == {"scored": 1}
+
+
+class Late(Counting):
+    """Counts first, and judges afterwards: what says `late` makes it fail then."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.absorbed: list[str] = []
+        self.kept: list[str] = []
+        self.away = False
+
+    def absorb(self, items: Sequence[Item], now: float) -> None:
+        self.absorbed += [item.record.id for item in items]
+
+    def judge(self, items: Sequence[Item], now: float) -> list[str]:
+        if self.away:
+            raise Unavailable("away")
+        if any("late" in item.record.title for item in items):
+            raise ValueError("it choked late")
+        return [f"verdict on {item.record.id}" for item in items]
+
+    def keep(self, store: Store, items: Sequence[Item], now: float) -> None:
+        self.kept += [item.record.id for item in items]
+
+    def derive(self, record: News, prepared: Prepared, decision: Any, now: float) -> Iterable[Out]:
+        yield Out("t.out", record.id.encode(), str(decision).encode())
+
+
+def judged(guard: Guard[Any], found: list[Item]) -> list[Out]:
+    guard.prepare(found, NOW)
+    guard.commit(found, NOW)
+    guard.judge(found, NOW)
+    out = guard.outputs(found, NOW)
+    guard.keep(found, NOW)
+    return out
+
+
+def test_what_fails_after_its_effects_is_alone_a_dead_letter(store: Store) -> None:
+    """After the effects a failing batch is halved too; the outcomes add up and stay so on redelivery."""
+    pipeline = Late()
+    guard = guard_of(store, pipeline)
+    titles = ["a", "late", "{", "skip", "b", "c", "poison", "d"]
+    first = judged(guard, items(titles))
+    assert [out.value for out in first if out.topic == "t.out"] == [
+        f"verdict on id-{index}".encode() for index in (0, 4, 5, 7)
+    ]
+    assert store.outcomes("counting") == {"scored": 4, "filtered": 1, "dead_letter": 3}
+    assert pipeline.absorbed == ["id-0", "id-1", "id-3", "id-4", "id-5", "id-7"]
+    assert pipeline.kept == ["id-0", "id-3", "id-4", "id-5", "id-7"]
+    again = judged(guard_of(store, Late()), items(titles))
+    assert [(out.topic, out.value, dict(out.headers).get("dlq.stage")) for out in again] == [
+        (out.topic, out.value, dict(out.headers).get("dlq.stage")) for out in first
+    ]
+    assert store.outcomes("counting") == {"scored": 4, "filtered": 1, "dead_letter": 3}
+
+
+def test_a_store_that_is_away_while_it_is_judged_is_waited_for(store: Store) -> None:
+    """Nothing becomes a dead letter for what is no record's fault; the same items are judged later."""
+    pipeline = Late()
+    guard = guard_of(store, pipeline)
+    found = items(["a", "b"])
+    guard.prepare(found, NOW)
+    guard.commit(found, NOW)
+    pipeline.away = True
+    with pytest.raises(Unavailable):
+        guard.judge(found, NOW)
+    pipeline.away = False
+    guard.judge(found, NOW)
+    assert [item.decision for item in found] == ["verdict on id-0", "verdict on id-1"]
+    assert store.outcomes("counting") == {"scored": 2}
+
+
+def test_most_failures_after_the_effects_stop_the_worker(store: Store) -> None:
+    """A model that fails on most records stops the worker after the effects too; its last batch is not given up."""
+    guard = guard_of(store, Late())
+    for start in range(0, 500, 100):
+        judged(guard, items(["late"] * 100, start=start))
+    with pytest.raises(TooManyFailures, match="501 of the last 501"):
+        judged(guard, items(["late"] * 100, start=500))
+    assert store.outcomes("counting") == {"scored": 100, "dead_letter": 500}  # those may be judged yet
+
+
+def test_only_a_pipeline_that_judges_is_asked_to(store: Store) -> None:
+    """For the others judging and keeping do nothing."""
+    guard = guard_of(store)
+    found = items(["a"])
+    assert not guard.judges
+    assert [out.topic for out in judged(guard, found)] == ["t.out"]

@@ -6,14 +6,16 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from engines.swap import HotSwap, Version
 from engines.text import open_classifier
 from streams.guard import Guard, Item, Out
 from streams.news import NewsPipeline
-from streams.records import News, NewsScored, Signal, decode
+from streams.records import News, NewsScored, Signal, decode, short
 from streams.settings import Settings
 from streams.state.store import Store
 from streams.windows.trend import trend
@@ -181,6 +183,21 @@ def test_ids_that_need_escaping_keep_the_feed_readable(desk: Desk) -> None:
     assert {line["story"] for line in found} == set(ids)
 
 
+def test_an_id_may_fill_the_record(desk: Desk) -> None:
+    """The scored record has the whole of a long id; what others know of it is short, and signals are good records."""
+    ids = ["x" * 200_000, "x" * 200_000 + "y"]
+    out = desk.take([row(identity, "$QZZ shares plunge on fraud charges") for identity in ids])
+    scored = [decode(NewsScored, made.value, NOW) for made in out if made.topic.endswith("scored")]
+    assert [record.id for record in scored] == ids
+    assert scored[1].duplicate_of == scored[0].story == short(ids[0])
+    [signal] = [decode(Signal, made.value, NOW) for made in out if made.topic.endswith("signals")]
+    assert signal.evidence == [short(ids[0])]
+    assert max(len(made.key or b"") + len(made.value) for made in out) < 500_000
+    feed: list[bytes] = desk.store.client.zrange(desk.store.keys.feed("market"), 0, -1)  # type: ignore[assignment]
+    assert {json.loads(line)["id"] for line in feed} == {short(identity) for identity in ids}
+    assert max(len(line) for line in feed) < 2_000
+
+
 def test_feeds_and_the_list_of_entities_are_bounded(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """The newest headlines stay, older ones go."""
     monkeypatch.setitem(desk.pipeline.settings(), "market_feed", 10)
@@ -190,3 +207,29 @@ def test_feeds_and_the_list_of_entities_are_bounded(desk: Desk, monkeypatch: pyt
     feed: list[bytes] = client.zrange(keys.feed("market"), 0, -1)  # type: ignore[assignment]
     assert [json.loads(line)["id"] for line in feed] == [f"{i}" for i in range(10, 20)]
     assert client.zcard(keys.entities()) == 5
+
+
+def test_a_record_names_what_scored_it(desk: Desk) -> None:
+    """When another version takes over before publishing, the record names the version that scored it."""
+    classifiers = [open_classifier(desk.settings.bundles, "news", "tiny") for _ in range(2)]
+    for number, classifier in enumerate(classifiers, 1):
+        classifier.model = f"news/{number}"
+    versions = [Version(Path("1"), 1)]
+    models = HotSwap(lambda folder: classifiers[int(folder.name) - 1], lambda: versions[-1])
+    desk.pipeline._models = models
+    item = Item(
+        desk.topic,
+        "life",
+        0,
+        0,
+        b"k",
+        json.dumps({"source": "wire", **row("1", "Shares slump")}).encode(),
+        None,
+    )
+    desk.guard.prepare([item], NOW)
+    versions.append(Version(Path("2"), 2))
+    assert models.refresh()
+    assert desk.pipeline.model == "news/2"
+    desk.guard.commit([item], NOW)
+    scored = next(out for out in desk.guard.outputs([item], NOW) if out.topic.endswith("scored"))
+    assert json.loads(scored.value)["model"] == "news/1"

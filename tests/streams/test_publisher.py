@@ -77,9 +77,10 @@ def test_the_brokers_own_limit(kafka: str, new_topic: Callable[..., str]) -> Non
 
 @pytest.mark.kafka
 def test_a_broker_that_crashes_loses_nothing(
-    kafka_server: RealKafka, kafka: str, new_topic: Callable[..., str]
+    kafka_to_crash: RealKafka, new_topic: Callable[..., str]
 ) -> None:
     """What is published while the broker is dead arrives once it is back, in order, each record once."""
+    kafka = kafka_to_crash.bootstrap
     topic = new_topic(kafka, 1)
     batches: list[list[Sendable]] = [
         [(topic, b"k", b"%d" % (10 * n + m), ()) for m in range(10)] for n in range(20)
@@ -90,9 +91,9 @@ def test_a_broker_that_crashes_loses_nothing(
         await publisher.start()
         for batch in batches[:5]:
             await publisher.publish(batch)
-        await asyncio.to_thread(kafka_server.kill)
+        await asyncio.to_thread(kafka_to_crash.kill)
         publishing = asyncio.gather(*(publisher.publish(batch) for batch in batches[5:]))
-        await asyncio.to_thread(kafka_server.resume)
+        await asyncio.to_thread(kafka_to_crash.resume)
         async with asyncio.timeout(WITHIN):
             await publishing
         await publisher.stop()

@@ -174,7 +174,7 @@ def test_the_worker_answers_over_http(counter: Counter) -> None:
     """`GET /recommend/CUSTOMER` gives the served list, with k and exclude; wrong values are told with status 400."""
     counter.act("ann b/c", "i0", "buy")
     metrics = Metrics("recommendations", counter.store)
-    base = f"http://{metrics.serve('127.0.0.1', 0, counter.pipeline.routes())}"
+    base = f"http://{metrics.serve('127.0.0.1', 0, gets=counter.pipeline.gets())}"
 
     def get(path: str) -> Any:
         with urllib.request.urlopen(base + path, timeout=10) as reply:

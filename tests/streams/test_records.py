@@ -141,7 +141,6 @@ def test_key(topic: str) -> None:
         (news() + b"{}", "trailing"),
         (news(id=""), "length >= 1 - at `$.id`"),
         (news(id=" \t\u2003"), "id is blank"),
-        (news(id="x" * 513), "length <= 512 - at `$.id`"),
         (news(id=7), "Expected `str`, got `int` - at `$.id`"),
         (news(title="x" * 2001), "length <= 2000 - at `$.title`"),
         (news(title=None), "at `$.title`"),
@@ -181,7 +180,7 @@ def test_malformed_numbers(number: str) -> None:
 @pytest.mark.parametrize(
     "raw",
     [
-        news(id="x" * 512, title="x" * 2000, body="x" * 100_000),
+        news(id="x" * 100_000, title="x" * 2000, body="x" * 100_000),
         news(title="\u00e9" * 2000),
         news(ts="2000-01-01T00:00:00Z"),
         news(ts="2026-11-21T09:35:01Z"),

@@ -14,7 +14,7 @@ from models.splits import data_folder, official, same_text
 from streams.headlines.entities import Finder, load_gazetteer
 from streams.headlines.stories import Memory, prepare
 from streams.headlines.text import normalise
-from streams.launch.replay import SAMPLES, load
+from streams.launch.play_news import SAMPLES, load
 
 SURGE, WINDOW = 5, 300.0  # the contract's rule: stories about an entity, in seconds
 PLANNED = {"BA", "UBER", "INFY", "HD", "RANBAXY", "M", "WIPRO"}

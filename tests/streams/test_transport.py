@@ -230,20 +230,20 @@ def test_a_gap_in_the_offsets(
 
 @pytest.mark.kafka
 def test_the_broker_crashes(
-    kafka_server: RealKafka,
-    kafka: str,
+    kafka_to_crash: RealKafka,
     new_topic: Callable[..., str],
     unique: str,
     logs: Path,
     children: Callable[[Child], Child],
 ) -> None:
     """A worker outlives a crash of the broker: it goes on by itself, and nothing is missing."""
+    kafka = kafka_to_crash.bootstrap
     topic = new_topic(kafka, 4)
     produce(kafka, topic, [b"%d" % n for n in range(4000)], 4)
     child = children(Child(Config(kafka, topic, unique, str(logs / "notes"), max_batch=20, delay=0.05)))
     eventually(lambda: len(processed(child.notes)) > 200, "the worker is at work", child)
-    kafka_server.kill()
-    kafka_server.resume()
+    kafka_to_crash.kill()
+    kafka_to_crash.resume()
     until_processed(child, everything(4000, 4))
     eventually(lambda: commit_of(child, 3) == 1000, "the last commit", child)
     assert child.end() == 0
