@@ -55,15 +55,25 @@ class Splits:
         return sha.hexdigest()
 
 
+def widened(splits: Splits) -> Splits:
+    """The same with two thirds of the validation part in training: ids with remainder one by three still validate.
+
+    A part of the validation part, so that models of either division can be compared on what is left.
+    """
+    left = [example for example in splits.validation if remainder(example.id, 3) == 1]
+    given = [example for example in splits.validation if remainder(example.id, 3) != 1]
+    return Splits([*splits.train, *given], left, splits.test)
+
+
 def data_folder() -> Path:
     """`TAPEWATCH_DATA`, or `../shared/data` beside the checkout."""
     named = os.environ.get("TAPEWATCH_DATA")
     return Path(named) if named else Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
-def remainder(key: str) -> int:
-    """SHA-256 of `key` as a number, modulo ten."""
-    return int(hashlib.sha256(key.encode()).hexdigest(), 16) % 10
+def remainder(key: str, by: int = 10) -> int:
+    """SHA-256 of `key` as a number, modulo `by`."""
+    return int(hashlib.sha256(key.encode()).hexdigest(), 16) % by
 
 
 def same_text(text: str) -> str:

@@ -31,6 +31,11 @@ MASK_TOKEN = 103  # in BERT's vocabularies
 FIRST_WORD = 999  # below stand special and unused tokens
 
 
+def half_is_fast() -> bool:
+    """Whether this processor multiplies bfloat16 itself; where it does not, ten times slower code stands in."""
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
 @dataclass(frozen=True)
 class Recipe:
     """The settings of one fine-tuning run."""
@@ -49,6 +54,8 @@ class Recipe:
     dropout: float = 0.1
     masking: float = 0.0  # share of the tokens that are hidden behind [MASK], in each pass others
     clip: float = 1.0  # of the gradient's norm
+    seed: int = 0
+    wide: bool = False  # learn from two thirds of the validation part as well, and keep the last epoch
 
 
 class Corpus:
@@ -66,13 +73,14 @@ class Corpus:
         return torch.from_numpy(arrays["input_ids"]), torch.from_numpy(arrays["attention_mask"])
 
 
-def fine_tune(model: Classifier, train: Corpus, validation: Corpus, recipe: Recipe, seed: int) -> Classifier:
+def fine_tune(model: Classifier, train: Corpus, validation: Corpus, recipe: Recipe) -> Classifier:
     """The averaged weights of the epoch with the best macro F1 on validation; progress on standard error.
 
-    The mean over corpora is what counts. The run is repeatable for a seed, up to the rounding of the machine.
+    The mean over corpora is what counts; a `wide` run, whose validation part is small, keeps its last epoch instead.
+    The run is repeatable for a seed, up to the rounding of the machine.
     """
-    torch.manual_seed(seed)
-    chance = random.Random(seed)
+    torch.manual_seed(recipe.seed)
+    chance = random.Random(recipe.seed)
     optimiser = _optimiser(model, recipe)
     steps = recipe.epochs * math.ceil(len(train.ids) / recipe.batch)
     warm = max(1, int(recipe.warm_up * steps))
@@ -98,7 +106,7 @@ def fine_tune(model: Classifier, train: Corpus, validation: Corpus, recipe: Reci
         score = mean_macro_f1(average, validation)
         _say(f"epoch {epoch + 1}/{recipe.epochs}: loss {total / len(train.ids):.4f}, validation macro F1 "
              f"{score:.4f}, {time.monotonic() - started:.0f} s")  # fmt: skip
-        if score > best_score:
+        if recipe.wide or score > best_score:
             best.load_state_dict(average.state_dict())
             best_score = score
     return best.eval()
@@ -120,7 +128,7 @@ def logits(model: Classifier, corpus: Corpus, rows: int = 32, *, exact: bool = F
     """Logits [n, classes] in order; `exact`: in float32, otherwise with bfloat16 products."""
     model.eval()
     found = np.zeros((len(corpus.ids), len(model.head.bias)), np.float32)
-    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16, enabled=not exact):
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16, enabled=not exact and half_is_fast()):
         for which in plan([len(ids) for ids in corpus.ids], rows):
             found[which] = model(*corpus.batch(which.tolist())).numpy()
     return found
@@ -140,7 +148,7 @@ def _loss(model: Classifier, train: Corpus, rows: list[int], recipe: Recipe) -> 
     classes = train.targets.shape[1]
     wanted = train.targets[rows] * (1 - recipe.label_smoothing) + recipe.label_smoothing / classes
     passes = 2 if recipe.agreement else 1
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=half_is_fast()):
         found = model(_masked(ids.repeat(passes, 1), recipe.masking), mask.repeat(passes, 1))
     logs = functional.log_softmax(found, dim=-1).chunk(passes)
     loss = sum((-(wanted * log).sum(-1).mean() for log in logs), torch.zeros(())) / passes

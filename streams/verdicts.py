@@ -7,7 +7,6 @@ import time
 
 from streams import records
 from streams.guard import Out
-from streams.publisher import Publisher
 from streams.records import LabelRecord, Malformed
 from streams.settings import Settings
 
@@ -50,6 +49,8 @@ def send_verdict(
 
 
 async def _publish(settings: Settings, label: LabelRecord) -> None:
+    from streams.publisher import Publisher  # pages that only read load no Kafka client
+
     publisher = Publisher(settings.kafka)
     await publisher.start()
     try:

@@ -16,6 +16,7 @@ from models.splits import (
     one_hot,
     remainder,
     same_text,
+    widened,
     without_overlap,
     write_tests,
 )
@@ -68,6 +69,17 @@ def test_no_validation_text_is_trained_on() -> None:
     twins = [Example(str(i), "c", text, one_hot("neutral")) for i, text in enumerate(["A b", "a, B", "c"])]
     splits = without_overlap(twins[:1] + twins[2:], twins[1:2], [])
     assert [e.id for e in splits.train] == ["2"]
+
+
+def test_a_third_of_validation_goes_on_validating(data: Path) -> None:
+    """Widening moves two thirds of the validation part to training, by hash, and leaves the test part alone."""
+    before = official(data)
+    after = widened(before)
+    assert after.validation == [e for e in before.validation if remainder(e.id, 30) == 1]
+    assert 0 < len(after.validation) < len(before.validation)
+    moved = {e.id for e in before.validation} - {e.id for e in after.validation}
+    assert {e.id for e in after.train} == {e.id for e in before.train} | moved
+    assert after.test == before.test
 
 
 def test_the_digest_tells_the_data(data: Path) -> None:
