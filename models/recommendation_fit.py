@@ -115,7 +115,7 @@ def strongest(weights: Floats | sparse.csr_matrix, most: int) -> Neighbours:
     k = min(most, max(1, n - 1))
     items, values = np.zeros((n, k), np.int32), np.zeros((n, k), np.float32)
     for row in range(n):
-        if sparse.issparse(weights):
+        if isinstance(weights, sparse.csr_matrix):
             part = slice(weights.indptr[row], weights.indptr[row + 1])
             columns, found = weights.indices[part], weights.data[part]
         else:
