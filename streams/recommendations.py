@@ -35,11 +35,13 @@ ASK_AGAIN = 10.0  # seconds between two readings of the demand
 
 
 def open_pipeline(settings: Settings, store: Store, threads: int) -> RecommendationsPipeline:
-    """The pipeline with its bundle, or untrained where there is none; for the table of pipelines."""
+    """The pipeline with its bundle, or untrained where there is none or the engine is `tiny`."""
     model = None
-    if (settings.bundles / TASK / "active").exists():
-        model = open_model(open_bundle(active_folder(settings.bundles, TASK)), settings.engine, threads)
-    else:
+    if settings.engine != "tiny" and (settings.bundles / TASK / "active").exists():
+        model = open_model(
+            open_bundle(active_folder(settings.bundles, TASK)), "auto", threads
+        )  # trees: one runtime
+    elif settings.engine != "tiny":
         log.warning("no bundle of recommendations: lists come from titles and demand; train one")
     return RecommendationsPipeline(settings, store, model)
 
