@@ -97,8 +97,9 @@ def _detail(receipt: Receipt) -> Row:
             {"name": f"{len(reasons) - REASONS} others", "value": "", "contribution": round(rest, 2)}
         )
     review, block = receipt.thresholds
-    limits = f"review from {review:.3f}" + (
-        f", block from {block:.3f}" if block <= 1 else ", no block by score"
+    named = (("review", review), ("block", block))
+    limits = ", ".join(
+        f"{name} from {limit:.3f}" if limit <= 1 else f"no {name} by score" for name, limit in named
     )
     return {
         "reasons": listed,

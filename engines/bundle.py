@@ -148,11 +148,13 @@ def _versions(bundles: Path, task: str) -> list[str]:
         versions = path.read_text(encoding="utf-8").split("\n", 2)[:2]
     except OSError:
         raise BundleError(f"no active bundle for {task!r} in {bundles} (set TAPEWATCH_BUNDLES)") from None
+    except UnicodeDecodeError:
+        raise BundleError(f"{path}: it is no text; activate a version again") from None
     versions = [version.strip() for version in versions]
     if versions[1:] == [""]:
         del versions[1]
     for version in versions:
-        if not version or "/" in version or version.startswith("."):
+        if not version or "/" in version or version.startswith(".") or not version.isprintable():
             raise BundleError(f"{path}: {version!r} is not the name of a version")
     return versions
 

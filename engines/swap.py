@@ -149,9 +149,12 @@ class HotSwap(Generic[M]):
 
         def look() -> None:
             while not self._ended.wait(every):
-                found = self.refresh()
-                if found is not None:
-                    noted(found)
+                try:
+                    found = self.refresh()
+                    if found is not None:
+                        noted(found)
+                except Exception:  # this look failed; without a watcher no later version would ever serve
+                    log.exception("%s serves on: looking for another version failed", self.now.model)
 
         self._watcher = threading.Thread(target=look, name="swap", daemon=True)
         self._watcher.start()

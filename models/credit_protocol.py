@@ -1,7 +1,7 @@
 """`python -m models.credit_protocol`: five times five folds of the Taiwan file, against LightGBM as it comes.
 
-Default of Credit Card Clients (Yeh and Lien 2009, UCI 350, CC BY 4.0), its 24,000 training applications. Settings were
-chosen on other data (models/LOG.md).
+Default of Credit Card Clients (Yeh and Lien 2009, UCI 350, CC BY 4.0), its 24,000 training applications. The
+settings are the one set that was tried, on other data; nothing was tuned (models/LOG.md).
 """
 
 from __future__ import annotations

@@ -9,23 +9,14 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from engines.bundle import active_folder, open_bundle
+from engines.bundle import open_bundle
 from engines.text import TextClassifier, from_bundle
 from models.figures import classification, figure
 from streams.headlines.text import normalise
 from streams.launch.rows import Row, Tolerance, read_rows
-from streams.settings import Settings
 
 CHUNK = 512  # rows judged at a time
 LONGEST_TITLE = 2000  # characters, as on the wire
-
-
-def evaluate(
-    task: str, files: Sequence[Path | str], mapping: Mapping[str, str], bundle: str | None, settings: Settings
-) -> list[dict[str, Any]]:
-    """What `tapewatch evaluate TASK` prints: the figures of the active bundle, or of the folder `bundle`."""
-    folder = Path(bundle) if bundle else active_folder(settings.bundles, task)
-    return evaluate_news(files, mapping, folder, settings.engine)
 
 
 def evaluate_news(

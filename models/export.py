@@ -79,13 +79,18 @@ def graph_of(model: Classifier, *, half: bool = False) -> onnx.ModelProto:
         )
     if program is None:
         raise TrainingError("torch gave no ONNX program")
-    graph: onnx.ModelProto = program.model_proto
-    del graph.graph.value_info[:]
-    for node in (graph, graph.graph, *graph.graph.node):
-        del node.metadata_props[:]  # traces of the machine's paths
-        node.doc_string = ""
+    graph = without_traces(program.model_proto)
     shape = model.shape
     onnx.helper.set_model_props(graph, {"heads": str(shape.heads), "epsilon": repr(shape.epsilon)})
+    return graph
+
+
+def without_traces(graph: onnx.ModelProto) -> onnx.ModelProto:
+    """The exported graph without what the exporter noted in it: the paths of the machine, shapes it had seen."""
+    del graph.graph.value_info[:]
+    for node in (graph, graph.graph, *graph.graph.node):
+        del node.metadata_props[:]
+        node.doc_string = ""
     return graph
 
 

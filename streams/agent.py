@@ -13,11 +13,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
-import os
 import random
-import socket
 import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -28,12 +25,14 @@ from typing import Any, TypeVar
 from aiokafka.errors import KafkaError
 
 from streams.guard import Guard, Item, Out, Pipeline
+from streams.heartbeat import EVERY, Heartbeat
 from streams.metrics import Metrics
+from streams.outbox import Outbox, record_of
 from streams.pipelines import PIPELINES, kinds
 from streams.publisher import Publisher, Unsendable
 from streams.runs import Run
 from streams.settings import Settings
-from streams.state.store import Store, Unavailable, as_text
+from streams.state.store import Store, Unavailable
 from streams.transport import TP, Intake
 
 log = logging.getLogger("tapewatch.agent")
@@ -43,9 +42,7 @@ IN_FLIGHT = (
 )
 SMALL = 16  # records of a batch that is scored and committed in one go, about 50 ms of a small model
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0  # seconds between two tries on a store that is away
-HEARTBEAT = 1.0
-HEARTBEAT_KEPT = 15  # seconds
-OUTBOX_AT_ONCE = 500
+CONFIRM_WITHIN = 1.0  # seconds that a thread waits for the broker to tell the lives of the topics
 FINISH_WITHIN = 2.0  # seconds
 
 T = TypeVar("T")
@@ -89,8 +86,8 @@ class Agent:
         self._intake: Intake | None = None
         self.failure: Exception | None = None
         self._failed = asyncio.Event()
-        self._done, self._rate, self._batch_ms = 0, 0.0, 0.0
-        self._started = clock()
+        self._heartbeat = Heartbeat(name, pipeline, store, metrics, clock())
+        self._outbox = Outbox(name, store)
 
     def bind(self, intake: Intake) -> None:
         """The transport's side: tells assignments and lives."""
@@ -135,7 +132,7 @@ class Agent:
             except Exception as error:
                 self._fail(error)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._failed.wait(), HEARTBEAT)
+                await asyncio.wait_for(self._failed.wait(), EVERY)
 
     async def _take(self, runs: Sequence[Run]) -> None:
         await self._slots.acquire()
@@ -162,7 +159,8 @@ class Agent:
         owned = self._owned()
         try:
             now = self._clock()
-            await self._in(self._beating, partial(self._send_beat, self._beat(now), now))
+            beat = self._heartbeat.beat(self._intake, self._away_since, now)
+            await self._in(self._beating, partial(self._heartbeat.send, beat, now))
             await self._in(self._storing, partial(self._pipeline.tick, self._store, owned, now))
             await self._drain({partition for found in owned.values() for partition in found})
         except Unavailable as error:
@@ -246,8 +244,7 @@ class Agent:
                 run.ack()
             ended = time.perf_counter()
             self._metrics.stage(self.name, "publish", ended - published)
-            self._done += len(items)
-            self._batch_ms = (ended - began) * 1000
+            self._heartbeat.note(len(items), ended - began)
         except Exception as error:
             self._fail(error)
             raise  # so that no later batch overtakes this one
@@ -280,18 +277,25 @@ class Agent:
 
     def _at_once(
         self, items: list[Item], confirmed: asyncio.Task[None], now: float, began: float
-    ) -> Callable[[], list[Out]]:
-        """Score and commit in one go; after a pause of the store it goes on where it stopped."""
+    ) -> Callable[[], list[Out] | None]:
+        """Score and commit in one go; after a pause of the store it goes on where it stopped.
+
+        None where the broker does not answer soon: the thread is needed for timers, and must not hold a stop up;
+        `_finish` waits on and commits.
+        """
         gate = _as_future(confirmed)
         scored = committed = False
 
-        def work() -> list[Out]:
+        def work() -> list[Out] | None:
             nonlocal scored, committed
             if not scored:
                 self._guard.prepare(items, now)
                 self._metrics.stage(self.name, "score", time.perf_counter() - began)
                 scored = True
-            gate.result()
+            try:
+                gate.result(CONFIRM_WITHIN)
+            except TimeoutError:
+                return None
             if not committed:
                 self._commit(items, now)
                 committed = True
@@ -323,24 +327,11 @@ class Agent:
         """Publish what the store still holds for these partitions, oldest first, then let it go."""
         if not PIPELINES[self.name].outbox or not partitions:
             return
-        keys = [self._store.keys.outbox(self.name, partition) for partition in sorted(partitions)]
+        owned = sorted(partitions)
         async with self._draining:  # the ticks and the batches drain the same lists
-            while entries := await self._patiently(partial(self._read_outboxes, keys)):
-                await self._publish([_from_outbox(entry) for _, entry in entries])
-                await self._patiently(partial(self._forget, entries))
-
-    def _read_outboxes(self, keys: Sequence[str]) -> list[tuple[str, bytes]]:
-        pipe = self._store.client.pipeline(transaction=False)
-        for key in keys:
-            pipe.lrange(key, 0, OUTBOX_AT_ONCE - 1)
-        found = self._store.call(pipe.execute)
-        return [(key, entry) for key, entries in zip(keys, found, strict=True) for entry in entries]
-
-    def _forget(self, entries: Sequence[tuple[str, bytes]]) -> None:
-        pipe = self._store.client.pipeline(transaction=False)
-        for key, entry in entries:
-            pipe.lrem(key, 1, entry)  # type: ignore[arg-type]
-        self._store.call(pipe.execute)
+            while entries := await self._patiently(partial(self._outbox.read, owned)):
+                await self._publish([record_of(entry) for _, entry in entries])
+                await self._patiently(partial(self._outbox.forget, entries))
 
     # The world outside
 
@@ -397,38 +388,6 @@ class Agent:
             owned[tp.topic].append(tp.partition)
         return dict(owned)
 
-    def _beat(self, now: float) -> dict[str, Any]:
-        """This worker's state, as the dashboard and `doctor` show it."""
-        self._rate = 0.7 * self._rate + 0.3 * self._done / HEARTBEAT
-        self._done = 0
-        lag = self._intake.lag() if self._intake else {}
-        self._metrics.lag(self.name, lag)
-        return {
-            "pipeline": self.name,
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
-            "started_at": self._started,
-            "at": now,
-            "engine": getattr(self._pipeline, "engine", ""),
-            "model": getattr(self._pipeline, "model", ""),
-            "assigned": len(self._intake.assigned()) if self._intake else 0,
-            "lag": {f"{tp.topic}:{tp.partition}": behind for tp, behind in lag.items()},
-            "rate": round(self._rate, 2),
-            "batch_ms": round(self._batch_ms, 2),
-            "store_away_since": self._away_since,
-            "metrics": self._metrics.address,
-            "sources": list(PIPELINES[self.name].sources),
-        }
-
-    def _send_beat(self, beat: Mapping[str, Any], now: float) -> None:
-        key = self._store.keys.worker(self.name, f"{socket.gethostname()}-{os.getpid()}")
-        pipe, known = self._store.client.pipeline(transaction=False), self._store.keys.workers()
-        pipe.set(key, json.dumps(beat), ex=HEARTBEAT_KEPT)
-        pipe.zadd(known, {key: now})
-        pipe.zremrangebyscore(known, 0, now - HEARTBEAT_KEPT)
-        pipe.expire(known, 86_400)
-        self._store.call(pipe.execute)
-
 
 def _seen(task: asyncio.Task[None]) -> None:
     """Take note of a task's exception, so that asyncio does not report it as lost."""
@@ -460,9 +419,3 @@ def _cut(out: Out) -> Out:
     return out._replace(
         key=(out.key or b"")[: len(out.key or b"") // 4], value=out.value[: len(out.value) // 4]
     )
-
-
-def _from_outbox(entry: bytes) -> Out:
-    found = json.loads(as_text(entry))
-    headers = tuple((name, value.encode()) for name, value in found.get("headers", {}).items())
-    return Out(found["topic"], found["key"].encode(), found["value"].encode(), headers)

@@ -17,6 +17,8 @@ from simpleeval import SimpleEval  # type: ignore[import-untyped]  # it has no t
 
 Kind = Literal["number", "text", "truth", "list"]
 LONGEST = 2000  # characters of an expression
+DEEPEST = 100  # levels of nesting: far from where Python's own stack ends, wherever a rule is matched
+LARGEST = 1e300  # of a number that is written into a rule; a float holds no integer far beyond
 
 
 class Expression:
@@ -28,6 +30,7 @@ class Expression:
             raise ValueError(f"it has {len(text)} characters, more than {LONGEST}")
         try:
             self._tree = ast.parse(" ".join(text.split()), mode="eval").body
+            _measure(self._tree)
             kind = Types(columns, lists).of(self._tree)
         except SyntaxError as error:
             raise ValueError(f"{text!r} cannot be read: {error.msg}") from None
@@ -60,6 +63,21 @@ class Members:
         return values in self.found
 
 
+def _measure(tree: ast.expr) -> None:
+    """Raise ValueError where an expression is nested too deeply; without recursion, so that it cannot fail itself."""
+    level: list[ast.AST] = [tree]
+    for _ in range(DEEPEST):
+        level = [child for node in level for child in ast.iter_child_nodes(node)]
+        if not level:
+            return
+    raise ValueError("it is nested too deeply")
+
+
+def _of_numbers(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function of its arguments as float64: numpy neither subtracts truths nor takes any integer."""
+    return lambda *values: function(*(np.float64(value) for value in values))
+
+
 def _truth(value: Any) -> Any:
     if isinstance(value, (np.ndarray, np.generic)):
         return value if value.dtype == np.bool_ else np.not_equal(value, 0)
@@ -71,11 +89,11 @@ class Walk(SimpleEval):  # type: ignore[misc]  # simpleeval has no types
 
     def __init__(self, names: dict[str, Any]) -> None:
         operators: dict[type[ast.AST], Callable[..., Any]] = {
-            ast.Add: np.add,
-            ast.Sub: np.subtract,
-            ast.Mult: np.multiply,
-            ast.Div: np.divide,
-            ast.USub: np.negative,
+            ast.Add: _of_numbers(np.add),
+            ast.Sub: _of_numbers(np.subtract),
+            ast.Mult: _of_numbers(np.multiply),
+            ast.Div: _of_numbers(np.divide),
+            ast.USub: _of_numbers(np.negative),
             ast.Not: lambda value: np.logical_not(_truth(value)),
             ast.Eq: lambda left, right: left == right,
             ast.NotEq: lambda left, right: left != right,
@@ -128,7 +146,11 @@ def _constant(node: ast.expr) -> Any:
     return node.value
 
 
-_FUNCTIONS: dict[str, Callable[..., Any]] = {"abs": np.abs, "min": np.minimum, "max": np.maximum}
+_FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "abs": _of_numbers(np.abs),
+    "min": _of_numbers(np.minimum),
+    "max": _of_numbers(np.maximum),
+}
 _ARGUMENTS = {"abs": 1, "min": 2, "max": 2}
 
 
@@ -143,7 +165,9 @@ class Types:
         match node:
             case ast.Constant(value=bool()):
                 return "truth"
-            case ast.Constant(value=int() | float()):
+            case ast.Constant(value=int() | float() as number):
+                if abs(number) > LARGEST and number != float("inf"):
+                    raise ValueError("a number in it has more than 300 digits")
                 return "number"
             case ast.Constant(value=str()):
                 return "text"
@@ -151,8 +175,10 @@ class Types:
                 return self._name(name)
             case ast.List(elts=elements) | ast.Tuple(elts=elements):
                 for element in elements:
-                    inner = element.operand if isinstance(element, ast.UnaryOp) else element
-                    if not isinstance(inner, ast.Constant) or not isinstance(inner.value, (str, int, float)):
+                    minus = isinstance(element, ast.UnaryOp) and isinstance(element.op, ast.USub)
+                    inner = element.operand if isinstance(element, ast.UnaryOp) and minus else element
+                    known = (int, float) if minus else (str, int, float)
+                    if not isinstance(inner, ast.Constant) or not isinstance(inner.value, known):
                         raise ValueError(f"a list holds numbers and texts only, not {ast.unparse(element)!r}")
                 return "list"
             case ast.BoolOp(values=values):

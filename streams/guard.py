@@ -48,6 +48,7 @@ class Prepared(NamedTuple):
     payload: Any = None
     outcome: str = "scored"  # or "filtered"
     digest: str = ""  # of the record's id, where the pipeline has made it
+    time: int = 0  # of the record in ms, likewise
 
 
 class Pipeline(Protocol[R_contra]):
@@ -102,6 +103,12 @@ class Judging(Protocol):
     Called from the thread that calls `prepare`. All of it must bear being done again: after a crash, or when it
     raised Unavailable.
     """
+
+    def claim(self, items: Sequence[Item], now: float) -> None:
+        """Just before the effects of a batch, when those before it are absorbed: what the effects need of that.
+
+        The only one that comes from the thread that writes to the store, while another batch may be in `prepare`.
+        """
 
     def absorb(self, items: Sequence[Item], now: float) -> None:
         """Take in what the store decided about a batch, in order. May raise Unavailable, nothing about one record."""
@@ -180,6 +187,8 @@ class Guard(Generic[R]):
 
         Raises Unavailable, LostPlace, TooManyFailures.
         """
+        if isinstance(self.pipeline, Judging):
+            self.pipeline.claim(items, now)
         for (topic, life), group in groupby(items, key=lambda item: (item.topic, item.life)):
             self._commit(topic, life, list(group), now)
         for item in items:
@@ -353,17 +362,21 @@ class Guard(Generic[R]):
 
 
 def _step(item: Item) -> dict[str, Any]:
-    step: dict[str, Any] = {"p": item.partition, "o": item.offset}
+    prepared = item.prepared
+    if item.dead is not None or prepared is None:
+        step: dict[str, Any] = {"p": item.partition, "o": item.offset, "k": "dead_letter"}
+    else:
+        step = {
+            "p": item.partition,
+            "o": item.offset,
+            "k": prepared.outcome,
+            "d": prepared.digest or digest(item.record.id),
+            "ts": prepared.time or records.milliseconds(item.record.ts),
+            "e": prepared.effect,
+        }
     if item.previous is not None:
         step["prev"] = item.previous
-    if item.dead is not None or item.prepared is None:
-        return step | {"k": "dead_letter"}
-    return step | {
-        "k": item.prepared.outcome,
-        "d": item.prepared.digest or digest(item.record.id),
-        "ts": records.milliseconds(item.record.ts),
-        "e": item.prepared.effect,
-    }
+    return step
 
 
 def _one_line(error: Exception) -> str:

@@ -139,6 +139,8 @@ class _Reader:
         """The whole file."""
         try:
             root = yaml.compose(self._path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+        except RecursionError:
+            raise RulebookError(f"{self._path}: it is nested too deeply") from None
         except (OSError, UnicodeDecodeError) as error:
             raise RulebookError(f"{self._path}: it cannot be read: {error}") from None
         except yaml.YAMLError as error:
@@ -228,11 +230,13 @@ class _Reader:
         return str(node.value).strip()
 
     def _value(self, node: yaml.Node) -> Any:
-        return (
-            yaml.SafeLoader("").construct_object(node, deep=True)
-            if isinstance(node, yaml.ScalarNode)
-            else None
-        )
+        if not isinstance(node, yaml.ScalarNode):
+            return None
+        try:
+            return yaml.SafeLoader("").construct_object(node, deep=True)
+        except (yaml.YAMLError, ArithmeticError, LookupError, ValueError) as error:
+            what = getattr(error, "problem", None) or error
+            self._fail(node, f"{node.value[:40]!r} cannot be read as {node.tag}: {what}")
 
     def _fail(self, node: yaml.Node, what: str) -> NoReturn:
         raise RulebookError(f"{self._path}, line {node.start_mark.line + 1}: {what}")

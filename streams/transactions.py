@@ -25,11 +25,11 @@ from streams.guard import Item, Out, Prepared
 from streams.payments.decide import DECISIONS, Policy, parse_costs
 from streams.payments.features import FEATURES, STEP, STEPS, Payment
 from streams.payments.history import DAY, RETAIN, SHRINK, UNUSUAL
-from streams.payments.ledger import EXPIRE_MS, Claim, Judged, Ledger, Past
+from streams.payments.ledger import EXPIRE_MS, NOTHING, Claim, Judged, Ledger, Past
 from streams.payments.money import cents, parse_rates
 from streams.payments.rules import Hits, PaymentRules
 from streams.payments.scoring import Scorer, open_scorer
-from streams.records import LabelRecord, Malformed, Reason, Signal, Transaction, TransactionScored
+from streams.records import LabelRecord, Malformed, Reason, Signal, Transaction, TransactionScored, short
 from streams.settings import Settings, SettingsError
 from streams.state.store import Store, digest, packed
 
@@ -42,8 +42,10 @@ KNOWN = FEATURES.index("account_count_90d")
 CHUNKS = 8  # hashes that the receipts are kept in; the oldest goes as a whole
 QUEUE = 5_000  # reviews and blocks that wait for a verdict
 CASES_MS = 30 * DAY
-OVERDUE_AT_ONCE = 100
+OVERDUE_AT_ONCE, OVERDUE_STEPS = 100, 20  # labels in one atomic step; steps of one tick at most
 _known = struct.Struct("<8sIIH8s8s").pack  # see payments.lua
+LONGEST_NOTE = 200  # characters
+_row = struct.Struct(f"<{len(FEATURES)}f").pack
 LONGEST_NAME = 64  # characters of an account or terminal in a key; a longer one is there by its digest
 
 
@@ -66,8 +68,9 @@ class Case:
     payment: Payment
     identity: bytes
     keys: tuple[str, str]  # of the logs of account and terminal
-    claims: tuple[Claim, Claim]
     ref: str
+    account: int  # 32 bits that stand for the account
+    claims: tuple[Claim, Claim] = (NOTHING, NOTHING)  # as they were just before the effects
     judged: Judged | None = None
     error: Exception | None = None
 
@@ -126,6 +129,26 @@ class TransactionsPipeline:
 
     def settle(self, store: Store, done: Sequence[Item], now: float) -> None:
         """All that follows from a batch is in `absorb` and `keep`."""
+
+    def claim(self, items: Sequence[Item], now: float) -> None:
+        """Tell the store what is known of the logs now, when the batch before is in the histories."""
+        at, claims = int(now * 1000), {}
+        for item in items:
+            if item.prepared is None or not isinstance(item.prepared.payload, Case):
+                continue
+            case = item.prepared.payload
+            first, second = case.keys
+            one, other = claims.get(first), claims.get(second)
+            if one is None:
+                one = claims[first] = self._ledger.claim(first, at)
+            if other is None:
+                other = claims[second] = self._ledger.claim(second, at)
+            case.claims = (one, other)
+            payment, effect = case.payment, item.prepared.effect
+            effect["b"] = packed(
+                _known(case.identity, payment.terminal, case.account, payment.country, one.last, other.last)
+            )
+            effect["k"] = (one.read, other.read, one.cut, other.cut, one.extend, other.extend)
 
     def absorb(self, items: Sequence[Item], now: float) -> None:
         """The features of each payment at its place in the logs; those that were done before at their old places."""
@@ -213,6 +236,7 @@ class TransactionsPipeline:
                 "prefix": self._keys.prefix,
                 "now": int(now * 1000),
                 "day": int(now * 1000) // DAY,
+                "days": RETAIN // DAY,
                 "chunk": self._chunk,
                 "chunks": CHUNKS,
                 "queue_max": QUEUE,
@@ -237,7 +261,9 @@ class TransactionsPipeline:
             },
             "at_once": OVERDUE_AT_ONCE,
         }
-        store.run(("payments", "labels", "overdue"), [], argument)
+        for _ in range(OVERDUE_STEPS):
+            if store.run(("payments", "labels", "overdue"), [], argument) < OVERDUE_AT_ONCE:
+                break
 
     def close(self) -> None:
         """Give the engines back."""
@@ -247,16 +273,12 @@ class TransactionsPipeline:
         ref = digest(record.id)
         account, terminal = record.account, record.terminal
         keys = (self._keys.account(key_name(account)), self._keys.terminal(key_name(terminal)))
-        claims = (self._ledger.claim(keys[0], now), self._ledger.claim(keys[1], now))
         payment = Payment(
             records.milliseconds(record.ts),
             cents(record.amount, record.currency, self._rates),
             stand_in(terminal),
             country_code(record.country),
         )
-        identity = ref[:8].encode()
-        (read_a, last_a, cut_a, extend_a), (read_t, last_t, cut_t, extend_t) = claims
-        known = _known(identity, payment.terminal, stand_in(account), payment.country, last_a, last_t)
         effect = {
             "a": keys[0],
             "t": keys[1],
@@ -264,10 +286,9 @@ class TransactionsPipeline:
             "day": now // DAY,
             "ts": payment.time,
             "c": payment.cents,
-            "b": packed(known),
-            "k": (read_a, read_t, cut_a, cut_t, extend_a, extend_t),
         }
-        return Prepared(effect, Case(payment, identity, keys, claims, ref), digest=ref)
+        case = Case(payment, ref[:8].encode(), keys, ref, stand_in(account))
+        return Prepared(effect, case, digest=ref, time=payment.time)
 
     def _label(self, record: LabelRecord, now: int) -> Prepared:
         if record.subject != "transaction":
@@ -296,9 +317,9 @@ class TransactionsPipeline:
         hits = self._rules.judge(batch, features, scores, now)
         storms = list(self._rules.signals(batch[-1]))
         times = np.array([case.payment.time for _, case in payments], np.int64)
-        amounts = features[:, 0]
-        review, block = self._policy.thresholds(scores, amounts, features[:, KNOWN], times)
-        decisions = _decide(scores, review, block, hits)
+        decisions, review, block = self._policy.decide(
+            scores, features[:, 0], hits, features[:, KNOWN], times
+        )
         ruled = time.perf_counter()
         asked = np.flatnonzero(decisions)
         reasons = dict(
@@ -352,24 +373,14 @@ class TransactionsPipeline:
         return [log or b"" for log in found]
 
 
-def _decide(
-    scores: NDArray[Any], review: NDArray[Any], block: NDArray[Any], hits: Sequence[Hits]
-) -> NDArray[np.int64]:
-    """Into DECISIONS: by the thresholds, then by the rules."""
-    found = np.where(scores >= block, 2, np.where(scores >= review, 1, 0))
-    for index, hit in enumerate(hits):
-        if hit.action == "allow":
-            found[index] = 0
-        elif hit.action:
-            found[index] = max(found[index], DECISIONS.index(hit.action))
-    return found
-
-
 def arrays(judged: Sequence[Judged]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Features [n, len(FEATURES)] and sequences [n, STEPS, len(STEP)] of a batch."""
-    features = np.array([one.row.values for one in judged], np.float32)
-    joined = b"".join([one.sequence for one in judged])
-    return features, np.frombuffer(joined, "<f4").reshape(len(judged), STEPS, len(STEP))
+    rows = b"".join([_row(*one.row.values) for one in judged])
+    steps = b"".join([one.sequence for one in judged])
+    return (
+        np.frombuffer(rows, "<f4").reshape(len(judged), len(FEATURES)),
+        np.frombuffer(steps, "<f4").reshape(len(judged), STEPS, len(STEP)),
+    )
 
 
 def chunk_size(settings: Settings) -> int:
@@ -399,19 +410,25 @@ def country_code(country: str) -> int:
 
 def _signals(record: Transaction, verdict: Verdict) -> Iterator[Signal]:
     """One for each entity of a payment that was not approved; the baseline is the score that asks for a review."""
-    entities = [f"terminal:{record.terminal}", f"account:{record.account}"]
+    identity, account = short(record.id), short(record.account)
+    entities = [f"terminal:{short(record.terminal)}", f"account:{account}"]
     if record.country:
-        entities.append(f"country:{record.country}")
+        entities.append(f"country:{short(record.country)}")
+    note = f"{record.amount:,.2f} {record.currency} at {short(record.terminal)}: {verdict.decision}"[
+        :LONGEST_NOTE
+    ]
     for entity in entities:
         yield Signal(
-            id=f"{record.id}:fraud:{entity}",
+            id=f"{identity}:fraud:{entity}",
             ts=record.ts,
             kind="fraud",
             entity=entity,
             value=verdict.score,
             baseline=round(min(verdict.thresholds[0], 1.0), 6),
             severity="critical" if verdict.decision == "block" else "warning",
-            evidence=[record.id],
+            evidence=[identity],
+            by=account,
+            note=note,
         )
 
 

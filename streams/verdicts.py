@@ -49,7 +49,7 @@ def send_verdict(
 
 
 async def _publish(settings: Settings, label: LabelRecord) -> None:
-    from streams.publisher import Publisher  # pages that only read load no Kafka client
+    from streams.publisher import Publisher  # pages load no Kafka client before somebody decides
 
     publisher = Publisher(settings.kafka)
     await publisher.start()

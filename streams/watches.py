@@ -22,30 +22,18 @@ from streams.state.keys import MARKET, Keys
 from streams.state.store import Store
 from streams.windows import lasting, surge, tallies, trend
 from streams.windows.buckets import HOUR, MINUTE, SIZES, slices
-from streams.windows.surge import Cleared, Expectation, Series
+from streams.windows.surge import Cleared, Series
 
 STALE = HOUR  # ms; an older signal pages nobody: it is history, for baselines
 NAMES = {"terminal": "Terminal", "account": "Account", "country": "Country", "rule": "Rule"}
 
 
-class Verdict(Protocol):
-    """What a rule says of a window."""
-
-    @property
-    def value(self) -> int:
-        """What was counted."""
-
-    @property
-    def expected(self) -> Expectation:
-        """What was expected."""
+class Verdict(incidents.Verdict, Protocol):
+    """What a rule says of a window, and whether an alert begins."""
 
     @property
     def fires(self) -> bool:
         """Whether an alert begins."""
-
-    @property
-    def critical(self) -> bool:
-        """How bad it is."""
 
 
 class Watch(Protocol):

@@ -67,7 +67,11 @@ def _read(settings: Settings, topic: str, kind: type[Any]) -> Iterator[Any]:
         consumer.seek_to_beginning(*partitions)
         ends = consumer.end_offsets(partitions)
         while any(consumer.position(tp) < ends[tp] for tp in partitions):
-            for batch in consumer.poll(timeout_ms=SILENCE_MS).values():
+            before = [consumer.position(tp) for tp in partitions]
+            batches = consumer.poll(timeout_ms=SILENCE_MS).values()
+            if not batches and before == [consumer.position(tp) for tp in partitions]:
+                raise TopicsError(f"the broker at {settings.kafka} does not answer; try again")
+            for batch in batches:
                 for one in batch:
                     try:
                         record: Record = records.decode(kind, one.value, now)

@@ -37,11 +37,6 @@ log = logging.getLogger("tapewatch.worker")
 
 MAX_RECORDS = 512  # records that are handed to the guard at once
 EMBEDDED_FETCH_WAIT = 10  # ms; Tansu holds a fetch half that long, records or not
-COLLECT_YOUNG = (
-    10_000,
-    20,
-    1_000_000,
-)  # objects more, young collections, middle ones: until the next older one
 WAIT_FOR_TOPICS = 1.0  # seconds between two looks
 
 

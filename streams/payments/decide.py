@@ -60,6 +60,14 @@ def parse_costs(text: str) -> Costs:
     return found
 
 
+class Decided(NamedTuple):
+    """What becomes of the payments of a batch, [n] each."""
+
+    decisions: NDArray[np.int64]  # into DECISIONS: by the thresholds, then by the rules that hit
+    review: NDArray[np.float64]  # from which score on each is reviewed; infinite for never
+    block: NDArray[np.float64]  # and blocked
+
+
 class Policy:
     """Decides for one worker."""
 
@@ -80,22 +88,20 @@ class Policy:
         hits: Sequence[Hits],
         known: NDArray[Any],
         times: NDArray[Any],
-    ) -> NDArray[np.int64]:
-        """The decision on each payment, into DECISIONS.
+    ) -> Decided:
+        """The decision on each payment, and the thresholds it was taken by.
 
         `scores` are calibrated probabilities of fraud, `amounts` in the reference currency, `known` the payments of
-        each account within 90 days, `times` event times in ms.
+        each account within 90 days, `times` event times in ms. The scores are counted where there is a budget, so
+        call it once a payment.
         """
-        review, block = self.thresholds(scores, amounts, known, times)
-        return choose(scores, review, block, hits)
+        review, block = self._thresholds(scores, amounts, known, times)
+        return Decided(_choose(scores, review, block, hits), review, block)
 
-    def thresholds(
+    def _thresholds(
         self, scores: NDArray[Any], amounts: NDArray[Any], known: NDArray[Any], times: NDArray[Any]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """From which score on each payment is reviewed, and blocked; infinite for never.
-
-        The scores are counted where there is a budget, so call it once a payment.
-        """
+        """From which score on each payment is reviewed, and blocked; infinite for never."""
         review, block = by_cost(amounts, self.costs)
         if self._budget is not None:
             self._budget.note(scores, times)
@@ -105,7 +111,7 @@ class Policy:
         return np.multiply(review, self.costs.cold, out=review, where=early), np.where(cold, np.inf, block)
 
 
-def choose(
+def _choose(
     scores: NDArray[Any], review: NDArray[Any], block: NDArray[Any], hits: Sequence[Hits]
 ) -> NDArray[np.int64]:
     """The decision on each payment, into DECISIONS: by its thresholds, then by the rules that hit it."""

@@ -53,6 +53,9 @@ class Claim(NamedTuple):
     extend: bool  # whether its life is to be extended
 
 
+NOTHING = Claim(0, NOBODY, 0, True)  # of a log that the worker does not know
+
+
 class Judged(NamedTuple):
     """A payment's features at its place, and its account's last steps (see features.sequence)."""
 
@@ -195,7 +198,7 @@ class Ledger:
     def claim(self, key: str, now: int) -> Claim:
         """What this worker knows of a log; `now` in ms."""
         log = self._logs.get(key)
-        return log.claim(now) if log is not None else Claim(0, NOBODY, 0, True)
+        return log.claim(now) if log is not None else NOTHING
 
     def judge(
         self, keys: tuple[str, str], claims: tuple[Claim, Claim], payment: Payment, identity: bytes,

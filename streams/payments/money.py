@@ -60,7 +60,8 @@ def parse_rates(text: str) -> dict[str, float]:
 def cents(amount: float, currency: str, rates: Mapping[str, float]) -> int:
     """Whole cents of the reference currency; a currency that the table lacks is taken at par.
 
-    The amount is a finite number; half a cent goes to the even one.
+    The amount is a finite number; half a cent goes to the even one. `eur` is EUR.
     """
-    found = amount * rates.get(currency, 1.0) * 100
-    return max(-MAX_CENTS, min(MAX_CENTS, round(found)))
+    rate = rates.get(currency) or rates.get(currency.upper(), 1.0)
+    found = amount * rate * 100
+    return round(max(-MAX_CENTS, min(MAX_CENTS, found)))  # bounded first: the largest floats overflow

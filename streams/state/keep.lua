@@ -1,8 +1,8 @@
 -- What is remembered of payments that were judged: decisions, receipts, the queue of reviews; labels that wait, with their
 -- dead letters. Bears being done again. Comes after payments.lua and labels.lua.
 --
--- ARGV[1]: msgpack { prefix, now, day, chunk = receipts in one hash, chunks = hashes kept, queue_max, cases_ms = how long
---   receipts of reviews and blocks are kept,
+-- ARGV[1]: msgpack { prefix, now, day, days = that a payment is looked for, chunk = receipts in one hash, chunks = hashes
+--   kept, queue_max, cases_ms = how long receipts of reviews and blocks are kept,
 --   items = { { ref, d = decision, s = score, ts, receipt = bytes, case = whether it is a review or block } },
 --   dead = { { ref of a label that waits, partition of its topic, its dead letter as an outbox holds it } } }
 local ctx = cmsgpack.unpack(ARGV[1])
@@ -15,7 +15,7 @@ for left = math.floor((number - #ctx.items) / ctx.chunk) + 1, chunk do
 end
 local receipts, cases = {}, {}
 for _, item in ipairs(ctx.items) do
-  local key, payment = find_known(ctx.prefix, ctx.day, item.ref, 1)
+  local key, payment = find_known(ctx.prefix, ctx.day, item.ref, ctx.days)
   if key and not payment.d then
     payment.d, payment.s = item.d, item.s
     if payment.v then count_matured(ctx.prefix, payment, payment.v, 1) end

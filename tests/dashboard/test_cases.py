@@ -13,6 +13,7 @@ from streams.payments.desk import Account, Desk, Matured, Receipt
 from streams.payments.features import FEATURES
 from streams.records import Reason, Transaction
 
+LIMITS = ((0.1, 0.5), (float("inf"), float("inf")))  # of review and block
 AT = datetime(2026, 11, 30, 12, 0, tzinfo=UTC)
 
 
@@ -51,6 +52,12 @@ def test_a_row_says_what_speaks_for_fraud() -> None:
     assert row["why"] == "account's payments, 1 h: 0"
     assert "detail" not in row
     assert cases.case(receipt(rules=["velocity_hour"]), False)["why"] == "rule velocity_hour"
+
+
+def test_limits_that_no_score_reaches_are_put_in_words() -> None:
+    """A payment of nothing is reviewed by no score: its threshold is infinite."""
+    shown = [cases.case(receipt(thresholds=limits), True)["detail"]["limits"] for limits in LIMITS]
+    assert shown == ["review from 0.100, block from 0.500", "no review by score, no block by score"]
 
 
 def test_filters_look_at_ids_places_and_rules() -> None:

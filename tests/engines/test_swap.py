@@ -150,6 +150,28 @@ def test_the_watcher_tells_of_each_change(shelf: Shelf, swap: HotSwap[Versioned]
     assert swap.now.model == "3"
 
 
+def test_a_look_that_fails_is_not_the_last(
+    shelf: Shelf, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever a look raises, the watcher looks again, and takes the next version."""
+    swap = HotSwap(shelf.open, shelf.version)
+    looks = iter([OSError("the disk is away")])
+    plain = swap.refresh
+
+    def refresh() -> bool | None:
+        for error in looks:
+            raise error
+        return plain()
+
+    monkeypatch.setattr(swap, "refresh", refresh)
+    shelf.activate("2")
+    with caplog.at_level(logging.ERROR):
+        swap.watch(lambda _: None, every=0.01)
+        until(lambda: swap.now.model == "2")
+    assert "looking for another version failed" in caplog.text
+    swap.close()
+
+
 def test_closing_waits_for_the_last_user(shelf: Shelf) -> None:
     """A model is not closed under a batch that uses it."""
     swap = HotSwap(shelf.open, shelf.version)
@@ -242,3 +264,7 @@ def test_the_active_version_changes_when_it_is_activated_again(tmp_path: Path) -
     (tmp_path / "news" / ACTIVE).unlink()
     with pytest.raises(BundleError, match="no active bundle"):
         active_version(tmp_path, "news")
+    for torn, why in ((b"\xff\xfe", "it is no text"), (b"1\0", "is not the name of a version")):
+        (tmp_path / "news" / ACTIVE).write_bytes(torn)
+        with pytest.raises(BundleError, match=why):
+            active_version(tmp_path, "news")

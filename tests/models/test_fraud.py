@@ -165,6 +165,21 @@ def test_a_wrong_row_is_named(row: str, why: str, tmp_path: Path, capsys: pytest
     assert "line 2" in err
 
 
+def test_an_integer_beyond_any_float_is_a_wrong_row(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """JSON knows integers of any size; such an amount is reported like any other that is no number."""
+    path = tmp_path / "wrong.jsonl"
+    amount = "9" * 400
+    line = (
+        f'{{"ts": "2026-01-01T00:00:00Z", "account": "a", "terminal": "t", "amount": {amount}, "label": 0}}'
+    )
+    path.write_text(line + "\n")
+    with pytest.raises(DataFileError, match="no usable row"):
+        read([path], {}, 7)
+    assert "is not a number" in capsys.readouterr().err
+
+
 def test_known_cards_are_those_known_by_the_end_of_the_day(tmp_path: Path) -> None:
     """A card leaves the test on the day on which its fraud becomes known, if that was since the given time."""
     path = tmp_path / "cards.csv"

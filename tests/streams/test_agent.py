@@ -311,6 +311,28 @@ def test_a_small_batch_is_scored_once_while_the_store_is_away(
     assert agent._store.outcomes("counting") == {"scored": 2}
 
 
+def test_a_broker_that_is_silent_holds_up_no_thread(act: Callable[..., Agent]) -> None:
+    """A small batch waits for the broker's word without the store's thread: timers go on, and a worker can stop."""
+    silent, done = asyncio.Event(), Watched()
+
+    async def scenario(agent: Agent, world: World, run: Callable[..., Run]) -> None:
+        async def topic_id(topic: str) -> str | None:
+            await silent.wait()
+            return world.life
+
+        world.topic_id = topic_id  # type: ignore[method-assign]
+        await asyncio.wait_for(agent.handle([run(0, "a")]), 20)
+        assert await asyncio.wait_for(agent._in(agent._storing, lambda: "free"), 20) == "free"
+        assert world.events == []
+        assert done.events == ["scored"]
+        silent.set()
+        await agent.finish_batches()
+        assert world.events == ["publish", "ack 0"]
+
+    agent = act(scenario, done)
+    assert agent._store.outcomes("counting") == {"scored": 1}
+
+
 def test_a_batch_before_it_keeps_a_small_one_from_overtaking(act: Callable[..., Agent]) -> None:
     """Large and small batches in turn are published and acknowledged in the order in which they were read."""
 

@@ -35,7 +35,9 @@ costs = st.builds(
 
 
 def decide(policy: Policy, score: float, amount: float, hit: Hits = NOTHING, known: int = OLD) -> int:
-    found = policy.decide(np.array([score]), np.array([amount]), [hit], np.array([known]), np.array([DAY]))
+    found = policy.decide(
+        np.array([score]), np.array([amount]), [hit], np.array([known]), np.array([DAY])
+    ).decisions
     return int(found[0])
 
 

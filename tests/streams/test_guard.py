@@ -304,6 +304,9 @@ class Late(Counting):
         self.kept: list[str] = []
         self.away = False
 
+    def claim(self, items: Sequence[Item], now: float) -> None:
+        """It knows nothing of the store."""
+
     def absorb(self, items: Sequence[Item], now: float) -> None:
         self.absorbed += [item.record.id for item in items]
 

@@ -135,6 +135,9 @@ def test_money_is_whole_cents_of_one_currency() -> None:
     assert cents(0.1 + 0.2, "USD", rates) == 30
     assert cents(3.0, "XYZ", rates) == 600
     assert cents(3.0, "???", rates) == 300
+    assert cents(10.0, "eur", rates) == 1250
     assert cents(1e300, "USD", rates) == 10**12
+    assert cents(1.7e308, "USD", rates) == 10**12
+    assert cents(-1.7e308, "EUR", rates) == -(10**12)
     with pytest.raises(ValueError, match=r"EUR=no"):
         parse_rates("EUR=no")

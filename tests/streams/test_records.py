@@ -40,6 +40,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {  # as the contract writes them
     "labels": {"by": "", "account": "", "terminal": ""},
     "commands": {"to": "", "until": None, "note": "", "match": {}},
     "transactions.scored": {"reasons": [], "rules": []},
+    "signals": {"by": "", "note": ""},
 }
 KEYS = {  # of the golden record with every field
     "news": b"reuters-8841",

@@ -127,6 +127,43 @@ def test_a_change_is_followed_and_a_wrong_one_is_not(tmp_path: Path) -> None:
     assert watched.error == ""
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "-(usd > 5) == 0",
+        "(usd > 5) - (usd > 3) == 0",
+        "- True",
+        "usd * 1000000000000000000000000000000 > 1",
+        f"usd > {'9' * 400}",
+        "usd in [-'a']",
+        "usd in [not 5]",
+        "not " * 400 + "usd",
+        "-" * 400 + "usd > 1",
+    ],
+)
+def test_what_is_loaded_does_not_fail_on_rows(text: str) -> None:
+    """Truths as numbers, numbers beyond any integer and deep nesting are refused when loaded, or do not fail later."""
+    try:
+        expression = Expression(text, COLUMNS, {})
+    except ValueError:
+        return
+    with np.errstate(all="ignore"):
+        assert np.broadcast_to(expression.holds(Walk(dict(ROWS))), 3).dtype == np.bool_
+
+
+@pytest.mark.parametrize("value", ["!!python/name:os.system x", "!unknown x", "!!int x", "!!float x"])
+def test_a_tag_that_does_not_fit_is_named(tmp_path: Path, value: str) -> None:
+    """A value with a tag of its own is an error of the rulebook with its line, never another exception."""
+    with pytest.raises(RulebookError, match=r"line 2: .* cannot be read as"):
+        book(tmp_path, f"lists:\n  codes: [{value}]\n" + rule("usd > 1"))
+
+
+def test_a_rulebook_that_is_nested_without_end_is_refused(tmp_path: Path) -> None:
+    """Nesting beyond Python's stack is an error of the rulebook."""
+    with pytest.raises(RulebookError, match="nested too deeply"):
+        book(tmp_path, "[" * 20_000)
+
+
 def _write(path: Path, text: str) -> None:
     path.with_suffix(".new").write_text(text, encoding="utf-8")
     os.replace(path.with_suffix(".new"), path)

@@ -14,6 +14,9 @@ import pytest
 from streams.guard import Guard, Item
 from streams.launch.why import UnknownEntity, lines, why
 from streams.payments.features import FEATURES
+from streams.payments.rules import NOTHING
+from streams.records import Signal, Transaction, decode, encode
+from streams.transactions import Verdict, _signals
 from tests.streams.tills import DAY, Tills, offline, row_of, sequence_of, stream
 
 NOW = time.time()
@@ -211,6 +214,46 @@ def test_a_label_waits_for_its_payment(tills: Tills) -> None:
     assert matured == {b"approve:fraud": b"1", b"approve:fraud:cents": b"5000"}
 
 
+def test_many_labels_that_are_overdue_go_in_one_tick(tills: Tills, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tick takes as many short steps as it needs, so that more labels than one step holds do not pile up."""
+    monkeypatch.setattr("streams.transactions.OVERDUE_AT_ONCE", 2)
+    worker, at = tills.worker(), int(NOW * 1000) - 2 * DAY
+    tills.through(worker, [tills.label(f"l{number}", at, f"never{number}") for number in range(7)], NOW)
+    worker.pipeline.tick(tills.store, {tills.settings.topic("labels"): range(4)}, NOW + 86_500)
+    assert tills.store.outcomes("transactions") == {"scored": 0, "dead_letter": 7}
+
+
+def test_a_payment_that_is_judged_days_after_its_effects_is_remembered(tills: Tills) -> None:
+    """A crash between effects and verdict, and a pause of days: the decision still meets its label."""
+    worker, at = tills.worker(), int(NOW * 1000) - DAY
+    batch = [tills.payment("p0", at, "a", "t", 5_000)]
+    worker.prepare(batch, NOW)
+    worker.commit(batch, NOW)
+    later = NOW + 4 * DAY / 1000
+    again = tills.worker()
+    tills.through(again, tills.copies(batch), later)
+    tills.through(again, [tills.label("l0", at + 2 * DAY, "p0")], later)
+    matured = tills.store.client.hgetall(tills.store.keys.payments(f"matured:{at // DAY}"))
+    assert matured == {b"approve:fraud": b"1", b"approve:fraud:cents": b"5000"}
+
+
+def test_signals_of_a_payment_say_whose_it_is_and_stay_short(tills: Tills) -> None:
+    """A signal names account and amount; names of any length make no record that others must refuse."""
+    worker, at = tills.worker(), int(NOW * 1000) - DAY
+    long = tills.payment("i" * 60_000, at, "a" * 60_000, "t" * 60_000, 5_000)
+    usual = [tills.payment(f"u{number}", at + number, "b", "t1", 1_000) for number in range(8)]
+    odd = tills.payment("x", at + 9, "b", "t9", 99_000_000)
+    outs = tills.through(worker, [long, *usual, odd], NOW)
+    found = [decode(Signal, out.value, NOW) for out in outs if out.topic.endswith(".signals")]
+    named = [signal for signal in found if signal.entity == "account:b"]
+    assert [(signal.by, signal.note) for signal in named] == [("b", "990,000.00 USD")]
+    record = decode(Transaction, long.raw, NOW)
+    verdict = Verdict(0.9, "block", NOTHING, (0.1, 0.5), [], np.zeros(1), NOW, {})
+    for signal in _signals(record, verdict):
+        assert decode(Signal, encode(signal), NOW) == signal
+        assert len(encode(signal)) < 2_000
+
+
 def test_a_label_counts_from_its_own_time_and_the_last_verdict_stands(tills: Tills) -> None:
     """Before its time a label is unknown; of two verdicts the later one counts, whatever comes first."""
     worker, at = tills.worker(), int(NOW * 1000) - 60 * DAY
@@ -246,9 +289,9 @@ def test_a_label_without_a_payment_is_a_dead_letter_a_day_later(tills: Tills) ->
     worker.pipeline.tick(tills.store, owned, NOW + 86_500)
     entry: Any
     [entry] = [raw for key in outboxes for raw in tills.store.client.lrange(key, 0, -1)]
-    from streams.agent import _from_outbox
+    from streams.outbox import record_of
 
-    out = _from_outbox(entry)
+    out = record_of(entry)
     assert (out.topic, out.key, out.value) == (tills.settings.topic("labels.dlq"), b"never", bare.raw)
     assert dict(out.headers)["dlq.offset"] == str(bare.offset).encode()
     assert tills.store.outcomes("transactions") == {"scored": 2, "dead_letter": 1}
