@@ -276,15 +276,15 @@ def _integer_nodes(
     )
     which = _put(graph, f"{name}.which", choice.beyond.astype(np.int64))
     rows = _put(graph, f"{name}.rows", product.weight[choice.beyond])
+    some = [f"{name}.some"]
+    nodes.append(helper.make_node("Gather", [product.matmul.input[0], which], some, f"{name}.some", axis=-1))
     for kind, put, result in (
-        ("Gather", [product.matmul.input[0], which], "some"),
         ("Min", [f"{name}.some", high], "below"),
         ("Max", [f"{name}.below", low], "within"),
         ("Sub", [f"{name}.some", f"{name}.within"], "beyond"),
         ("MatMul", [f"{name}.beyond", rows], "outside"),
     ):
-        axis: dict[str, Any] = {"axis": -1} if kind == "Gather" else {}
-        nodes.append(helper.make_node(kind, put, [f"{name}.{result}"], f"{name}.{result}", **axis))
+        nodes.append(helper.make_node(kind, put, [f"{name}.{result}"], f"{name}.{result}"))
     nodes.append(helper.make_node("Add", [inside, f"{name}.outside"], [out], f"{name}.sum"))
     return nodes
 
