@@ -80,8 +80,8 @@ def _windows() -> dict[str, Any]:
             names = [
                 f"{side}_{what}_{window}" for window in WINDOWS for what in ("count", "sum", "mean", "max")
             ]
-            columns = np.array([FEATURES.index(name) for name in (*names, f"{side}_since_last")])
-            found = features[np.ix_(rows, columns)]
+            places = np.array([FEATURES.index(name) for name in (*names, f"{side}_since_last")])
+            found = features[np.ix_(rows, places)]
             errors += int((found != expected.astype(np.float32)).sum())
     against = f"all earlier arrivals looked at, each window; {source}, 5 % late, {34 * len(arrived):,} values"
     return _row("transactions.window_errors", errors, "values", len(arrived), against, 0)
