@@ -283,7 +283,7 @@ def _integer_nodes(
         ("Sub", [f"{name}.some", f"{name}.within"], "beyond"),
         ("MatMul", [f"{name}.beyond", rows], "outside"),
     ):
-        axis = {"axis": -1} if kind == "Gather" else {}
+        axis: dict[str, Any] = {"axis": -1} if kind == "Gather" else {}
         nodes.append(helper.make_node(kind, put, [f"{name}.{result}"], f"{name}.{result}", **axis))
     nodes.append(helper.make_node("Add", [inside, f"{name}.outside"], [out], f"{name}.sum"))
     return nodes
