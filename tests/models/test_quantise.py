@@ -58,7 +58,7 @@ def product(x: NDArray[np.uint8], weight: NDArray[np.int8]) -> NDArray[np.float3
     """The integer product as ONNX Runtime computes it on this processor."""
     constants = [
         numpy_helper.from_array(weight, "w"),
-        numpy_helper.from_array(np.float32(1), "scale"),
+        numpy_helper.from_array(np.array(1, np.float32), "scale"),
         numpy_helper.from_array(np.ones(weight.shape[1], np.float32), "columns"),
     ]
     node = helper.make_node(
