@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 Command = Callable[..., Any]
-TASKS = ("news", "transactions", "credit")  # the lines of models/tasks.py
+TASKS = ("news", "transactions", "credit", "recommendations")  # the lines of models/tasks.py
 SETTINGS = (
     "kafka",
     "redis",
@@ -60,7 +60,7 @@ def _settings(joined: bool = True, **flags: Any) -> Any:
 class Front(click.Group):
     """Turns the errors that users meet into one line and an exit status: 1 the work failed, 2 wrong usage."""
 
-    usage = ("SettingsError", "RulebookError", "UnknownTopic", "UnknownEntity", "WrongUsage")
+    usage = ("CutError", "SettingsError", "RulebookError", "UnknownTopic", "UnknownEntity", "WrongUsage")
     expected = (
         "AllDown",
         "BuildError",
@@ -82,7 +82,10 @@ class Front(click.Group):
         "BenchError",
     )
 
-    extras = ("torch", "transformers", "onnx", "onnxscript", "safetensors", "sklearn", "lightgbm", "xgboost")
+    extras = (
+        *("torch", "transformers", "onnx", "onnxscript", "safetensors", "sklearn"),
+        *("lightgbm", "onnxmltools", "scipy", "xgboost"),
+    )
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
@@ -244,6 +247,16 @@ def alerts(state: str | None, as_json: bool) -> None:
 
 
 @main.command()
+@click.argument("customer")
+@click.option("--k", type=click.IntRange(1, 50), default=10, show_default=True, help="How many items.")
+@click.option("--exclude", default="", metavar="ITEM,...", help="Items to leave out.")
+@JSON
+def recommend(customer: str, k: int, exclude: str, as_json: bool) -> None:
+    """CUSTOMER's list as served now, with reasons."""
+    _print(_room("streams.launch.commands:recommend")(_settings(), customer, k, exclude), as_json)
+
+
+@main.command()
 @click.argument("task", type=click.Choice(TASKS))
 @click.option(
     "--data", "files", multiple=True, required=True, metavar="FILE", help="Labelled data; may be given again."
@@ -251,7 +264,12 @@ def alerts(state: str | None, as_json: bool) -> None:
 @MAP
 @click.option("--bundle", default=None, metavar="DIR", help="A bundle's folder. [default: the active bundle]")
 @click.option(
-    "--cut", metavar="TIME", help="Judge what follows; what comes before only builds state (transactions)."
+    "--cut",
+    metavar="TIME",
+    help="Judge what follows; what comes before only builds state (transactions, recommendations).",
+)
+@click.option(
+    "--leave-last-out", is_flag=True, help="Judge each customer's last interaction (recommendations)."
 )
 @click.option(
     "--label-delay",

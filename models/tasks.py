@@ -26,6 +26,7 @@ class Asked:
     cut: float | None = None
     label_delay: float | None = None
     exclude_known: bool = False
+    leave_last_out: bool = False
     without: tuple[str, ...] = ()
 
 
@@ -74,6 +75,20 @@ def _evaluate_credit(asked: Asked, bundle: Bundle, settings: Settings) -> Figure
     return evaluate_credit(asked.files, asked.mapping, bundle, settings.engine)
 
 
+def _train_recommendations(asked: Asked, out: Path) -> Path:
+    from models.recommendation_train import train as train_recommendations
+
+    return train_recommendations(asked.files, asked.mapping, out).folder
+
+
+def _evaluate_recommendations(asked: Asked, bundle: Bundle, settings: Settings) -> Figures:
+    from models.recommendation_evaluate import evaluate as evaluate_recommendations
+
+    return evaluate_recommendations(
+        asked.files, asked.mapping, bundle, asked.cut, asked.leave_last_out, settings.engine
+    )
+
+
 @dataclass(frozen=True)
 class Task:
     """A line of the table; `takes` are the options that mean something to it, others are refused."""
@@ -91,6 +106,9 @@ TASKS: dict[str, Task] = {
         frozenset({"period", "cut", "label_delay", "exclude_known"}),
     ),
     "credit": Task(_train_credit, _evaluate_credit, frozenset({"without"})),
+    "recommendations": Task(
+        _train_recommendations, _evaluate_recommendations, frozenset({"cut", "leave_last_out"})
+    ),
 }
 
 
@@ -109,7 +127,7 @@ def evaluate(task: str, asked: Asked, bundle: str | None, settings: Settings) ->
 
 def _checked(task: str, asked: Asked) -> Task:
     line, plain = TASKS[task], Asked(asked.files, asked.mapping)
-    for name in ("period", "cut", "label_delay", "exclude_known", "without"):
+    for name in ("period", "cut", "label_delay", "exclude_known", "leave_last_out", "without"):
         if name not in line.takes and getattr(asked, name) != getattr(plain, name):
             option = "--from and --until" if name == "period" else f"--{name.replace('_', '-')}"
             raise TrainingError(f"{option}: not an option of {task}")
@@ -125,12 +143,15 @@ def ask(
     cut: str | None = None,
     label_delay: float | None = None,
     exclude_known: bool = False,
+    leave_last_out: bool = False,
     without: str = "",
 ) -> Asked:
     """The options as the command line has them; raises TrainingError for a time that is none."""
     period = Period(_time("--from", since), _time("--until", until))
     names = tuple(filter(None, (name.strip() for name in without.split(","))))
-    return Asked(files, mapping, period, _time("--cut", cut), label_delay, exclude_known, names)
+    return Asked(
+        files, mapping, period, _time("--cut", cut), label_delay, exclude_known, leave_last_out, names
+    )
 
 
 def _time(option: str, text: str | None) -> float | None:

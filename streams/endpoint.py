@@ -1,4 +1,4 @@
-"""A worker's HTTP server: `GET /metrics` for Prometheus, and what its pipeline answers to `POST`.
+"""A worker's HTTP server: `GET /metrics` for Prometheus, and what its pipeline answers to `GET` and `POST`.
 
 One request a connection, on a thread of its own, at most CONNECTIONS at once: who comes then waits to be accepted.
 """
@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socket import socket
 from typing import Any
+from urllib.parse import parse_qs, unquote
 
 import msgspec
 from prometheus_client import CollectorRegistry
@@ -18,6 +20,7 @@ from prometheus_client.exposition import choose_encoder
 
 from engines.batcher import Closed, TooLate
 from streams.records import Malformed
+from streams.state.store import Unavailable
 
 log = logging.getLogger("tapewatch.endpoint")
 
@@ -25,14 +28,22 @@ MAX_BODY = 256 * 1024  # bytes
 CONNECTIONS = 64
 PATIENCE = 10.0  # seconds that a client may take to send its request, and to read its answer
 
-Answer = Callable[[bytes], Any]  # a body to a JSON value; raises Malformed, TooLate or Closed
+Answer = Callable[[bytes], Any]  # a body to a JSON value; raises Malformed, TooLate, Closed or Unavailable
+Query = Mapping[str, Sequence[str]]
+Lookup = Callable[[str, Query], Any]  # the path's end and the query to a JSON value; raises the same
 
 
 class Endpoint:
-    """The server; `posts` maps a path to its answer."""
+    """The server; `posts` maps a path to its answer, `gets` the beginning of a path (`/things/`)."""
 
-    def __init__(self, registry: CollectorRegistry, posts: Mapping[str, Answer]) -> None:
-        self._handler = type("Handler", (_Handler,), {"registry": registry, "posts": dict(posts)})
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        posts: Mapping[str, Answer],
+        gets: Mapping[str, Lookup] | None = None,
+    ) -> None:
+        routes = {"registry": registry, "posts": dict(posts), "gets": dict(gets or {})}
+        self._handler = type("Handler", (_Handler,), routes)
         self._server: _Server | None = None
 
     def serve(self, host: str, port: int) -> str:
@@ -52,6 +63,7 @@ class Endpoint:
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     allow_reuse_address = True
+    request_queue_size = 128  # the backlog: Python's 5 resets callers who come at once
 
     def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
         self._places = threading.BoundedSemaphore(CONNECTIONS)
@@ -78,13 +90,19 @@ class _Server(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     registry: CollectorRegistry
     posts: Mapping[str, Answer]
+    gets: Mapping[str, Lookup]
     timeout = PATIENCE
     server_version = "tapewatch"
     sys_version = ""
 
     def do_GET(self) -> None:
-        if self.path.partition("?")[0] != "/metrics":
-            self._say(404, f"no {self.path[:200]} here; there is /metrics")
+        path, _, query = self.path.partition("?")
+        for start, lookup in self.gets.items():
+            if path.startswith(start):
+                self._answer(partial(lookup, unquote(path.removeprefix(start)), parse_qs(query)))
+                return
+        if path != "/metrics":
+            self._say(404, f"no {self.path[:200]} here; there is {', '.join(('/metrics', *self.gets))}")
             return
         encode, kind = choose_encoder(self.headers.get("Accept") or "")
         self._send(200, kind, encode(self.registry))
@@ -100,17 +118,17 @@ class _Handler(BaseHTTPRequestHandler):
         elif int(length) > MAX_BODY:
             self._say(413, f"the body has {length} bytes, at most {MAX_BODY} are taken")
         else:
-            self._answer(answer, self.rfile.read(int(length)))
+            self._answer(partial(answer, self.rfile.read(int(length))))
 
-    def _answer(self, answer: Answer, body: bytes) -> None:
+    def _answer(self, answer: Callable[[], Any]) -> None:
         try:
-            value = answer(body)
+            value = answer()
         except Malformed as error:
             self._say(400, str(error))
-        except (TooLate, Closed) as error:
+        except (TooLate, Closed, Unavailable) as error:
             self._say(503, str(error))
         except Exception as error:
-            log.warning("POST %s failed: %s", self.path[:200], error)
+            log.warning("%s %s failed: %s", self.command, self.path[:200], error)
             self._say(500, f"{type(error).__name__}: {error}")
         else:
             self._send(200, "application/json", msgspec.json.encode(value))

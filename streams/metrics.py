@@ -18,7 +18,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily
 
 from engines.backends import FALLBACKS
-from streams.endpoint import Answer, Endpoint
+from streams.endpoint import Answer, Endpoint, Lookup
 from streams.state.store import Store, Unavailable
 
 OUTCOMES = ("scored", "filtered", "duplicate", "dead_letter")
@@ -68,12 +68,18 @@ class Metrics:
         """Note that another version of the model took over, or was refused."""
         self._swaps.labels(pipeline, "done" if done else "refused").inc()
 
-    def serve(self, host: str, port: int, posts: Mapping[str, Answer] | None = None) -> str:
-        """Serve `/metrics`, and what is POSTed; port 0 takes a free one.
+    def serve(
+        self,
+        host: str,
+        port: int,
+        posts: Mapping[str, Answer] | None = None,
+        gets: Mapping[str, Lookup] | None = None,
+    ) -> str:
+        """Serve `/metrics`, and what a pipeline answers to POST and GET; port 0 takes a free one.
 
         Returns the address, raises OSError when the port is taken.
         """
-        self.address = Endpoint(self._registry, posts or {}).serve(host, port)
+        self.address = Endpoint(self._registry, posts or {}, gets).serve(host, port)
         return self.address
 
 

@@ -43,6 +43,14 @@ PIPELINES: dict[str, Spec] = {
         True,
         "streams.transactions:open_pipeline",
     ),
+    "recommendations": Spec(
+        ("interactions", "items"),
+        ("recommendations",),
+        "",  # it works untrained, too: no bundle is needed
+        "customers, catalogue, demand, lists",
+        False,
+        "streams.recommendations:open_pipeline",
+    ),
     "alerts": Spec(("signals",), ("alerts",), "", "alerts", True, "streams.alerts:open_pipeline"),
 }
 

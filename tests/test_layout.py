@@ -100,7 +100,10 @@ for name in names:
     try:
         importlib.import_module(name)
     except ModuleNotFoundError as error:
-        if error.name not in ("torch", "transformers", "onnx", "onnxscript", "onnx_ir", "safetensors", "sklearn"):
+        if error.name not in (
+            *("torch", "transformers", "onnx", "onnxscript", "onnx_ir", "safetensors", "sklearn"),
+            *("lightgbm", "onnxmltools", "scipy"),
+        ):
             raise
 print("loaded", *sorted(set(name.partition(".")[0] for name in sys.modules)))
 """

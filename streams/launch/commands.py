@@ -1,4 +1,4 @@
-"""What the short commands do: topics create, trend, alerts, models list."""
+"""What the short commands do: topics create, trend, alerts, recommend, models list."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from streams.pipelines import all_topics
 from streams.records import milliseconds
 from streams.settings import Settings
 from streams.state.keys import MARKET
+from streams.state.recommended import recommended
 from streams.state.store import Store
 from streams.windows.buckets import SIZES
 from streams.windows.trend import trend as read_trend
@@ -51,6 +52,12 @@ def alerts(settings: Settings, state: str | None) -> list[dict[str, Any]]:
     """The alerts' latest records, the newest first."""
     found: list[dict[str, Any]] = alerts_list(Store(settings.redis, settings.prefix), state)
     return found
+
+
+def recommend(settings: Settings, customer: str, k: int, exclude: str) -> list[dict[str, Any]]:
+    """The customer's list as served now."""
+    left_out = {item.strip() for item in exclude.split(",") if item.strip()}
+    return recommended(Store(settings.redis, settings.prefix), customer, k, left_out)
 
 
 def bundles(settings: Settings, whole: bool = True) -> list[dict[str, Any]]:

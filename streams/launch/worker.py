@@ -21,7 +21,7 @@ from engines.engine import EngineError
 from engines.threads import cores, share
 from streams import topics, transport
 from streams.agent import Agent, StartAgain
-from streams.endpoint import Answer
+from streams.endpoint import Answer, Lookup
 from streams.guard import TooManyFailures
 from streams.headlines.entities import GazetteerError
 from streams.launch.logs import set_up_logging
@@ -60,6 +60,14 @@ class Answering(Protocol):
         """Path -> answer to a POSTed body."""
 
 
+@runtime_checkable
+class LookedUp(Protocol):
+    """A pipeline of whose state single things are looked up over HTTP."""
+
+    def gets(self) -> dict[str, Lookup]:
+        """Beginning of a path, with its last slash -> answer to a GET."""
+
+
 def run_one(settings: Settings, name: str) -> int:
     """Run one pipeline until SIGTERM or SIGINT; returns the exit status."""
     store = Store(settings.redis, settings.prefix, dedupe_hours=settings.dedupe_hours)
@@ -70,12 +78,13 @@ def run_one(settings: Settings, name: str) -> int:
         return STAY_DOWN
     metrics = Metrics(name, store)
     posts = pipeline.posts() if isinstance(pipeline, Answering) else {}
+    gets = pipeline.gets() if isinstance(pipeline, LookedUp) else {}
     try:
-        address = metrics.serve(settings.metrics_host, settings.metrics_port, posts)
+        address = metrics.serve(settings.metrics_host, settings.metrics_port, posts, gets)
     except OSError as error:
         log.error("TAPEWATCH_METRICS_PORT: %s cannot be used: %s", settings.metrics_port, error.strerror)
         return STAY_DOWN
-    log.info("metrics at http://%s", ", ".join(f"{address}{path}" for path in ("/metrics", *posts)))
+    log.info("metrics at http://%s", ", ".join(f"{address}{path}" for path in ("/metrics", *posts, *gets)))
     if isinstance(pipeline, Swapping):
         pipeline.watch(partial(metrics.swap, name))
     sources = [settings.topic(source) for source in PIPELINES[name].sources]

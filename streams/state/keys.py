@@ -27,6 +27,12 @@ the prefix and the life, and follow the comments here.
 | payments:receipts | count of receipts; `:<number>` hash digest -> receipt, bounded by number | never; 7 days |
 | payments:cases | hash digest -> receipt of a review or block, a key a day | 30 days |
 | payments:queue | zset digest of a review or block without a label -> event time, ms | never (bounded) |
+| met | hash item -> `<ms of the latest interaction>:<flags>`, see recommendations.lua | never (bounded) |
+| catalogue | hash item -> `<ms>:<JSON>` of its latest catalogue record | never (the catalogue) |
+| version | count of changes of the catalogue | never |
+| asked | hash item -> interactions on that day (days since 1970) | 61 days after it |
+| ever, first | hash item -> interactions in all; ms of its first one | never (the catalogue) |
+| shown | JSON of the list that a customer was last given | 30 days |
 | worker | JSON of a worker's heartbeat | 15 s |
 | workers | zset of heartbeat keys -> time of the last beat, s | a day |
 | replay | JSON: which sample `up` replays, and whether it is paused | 15 s |
@@ -110,6 +116,34 @@ class Keys:
     def terminal(self, ref: str) -> str:
         """The log of a terminal's payments and their labels."""
         return f"{self.prefix}:payments:terminal:{ref}"
+
+    def met(self, customer: str) -> str:
+        """What a customer has met, owns and dismissed."""
+        return f"{self.prefix}:reco:customer:{customer}"
+
+    def catalogue(self) -> str:
+        """The catalogue."""
+        return f"{self.prefix}:reco:items"
+
+    def version(self) -> str:
+        """Grows with each change of the catalogue."""
+        return f"{self.prefix}:reco:version"
+
+    def asked(self, day: int) -> str:
+        """What was asked for on one day."""
+        return f"{self.prefix}:reco:day:{day}"
+
+    def ever(self) -> str:
+        """What was asked for in all."""
+        return f"{self.prefix}:reco:ever"
+
+    def first(self) -> str:
+        """When each item was first met."""
+        return f"{self.prefix}:reco:first"
+
+    def shown(self, customer: str) -> str:
+        """The list that a customer was last given; the empty name: what strangers get."""
+        return f"{self.prefix}:reco:list:{customer}"
 
     def worker(self, pipeline: str, who: str) -> str:
         """The heartbeat of one worker."""

@@ -7,7 +7,7 @@ import json
 import random
 import time
 from abc import ABC, abstractmethod
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from streams.payments.features import FEATURES
 from streams.payments.ledger import FRAUD, RECORD
 from streams.pipelines import kinds
 from streams.settings import Settings
+from streams.state.recommended import recommended
 from streams.state.store import Store
 from streams.transactions import TransactionsPipeline
 from streams.windows.buckets import FIELDS, decode
@@ -152,6 +153,55 @@ class Transactions(Load):
         return total
 
 
+class Recommendations(Load):
+    """Interactions of a few dozen customers with as many items."""
+
+    pipeline = "recommendations"
+    source = "interactions"
+    derived = "recommendations"
+    key = "customer"
+    poison = (*POISON, b'{"id":"x","ts":"2026-01-01T00:00:00Z","customer":"c","item":"i","kind":"steal"}')
+
+    def records(self, count: int) -> Iterator[dict[str, Any]]:
+        """A dismissed item is dismissed once and met by nobody else, so that dismissals can be counted."""
+        generator = random.Random(count)
+        for index in range(count):
+            kind = generator.choices(("view", "click", "buy", "dismiss"), (50, 30, 18, 2))[0]
+            item = f"d{count}-{index}" if kind == "dismiss" else f"i{generator.randrange(80)}"
+            yield {"customer": f"c{generator.randrange(40)}", "item": item, "kind": kind}
+
+    def counted(self, store: Store) -> int:
+        """Interactions in the demand, and dismissals in the customers' hashes."""
+        asked: Any = store.client.hvals(store.keys.ever())
+        total = sum(map(int, asked))
+        for key in store.client.scan_iter(store.keys.met("*")):
+            flags: Any = store.client.hvals(key)
+            total += sum(b"d" in text for text in flags)
+        return total
+
+    def verify(self, settings: Settings, store: Store, read: Sequence[bytes]) -> None:
+        """Each item was asked for as often as the topic says, and nobody is shown what is owned or dismissed."""
+        asked: Counter[str] = Counter()
+        gone: dict[str, set[str]] = defaultdict(set)
+        for raw in read:
+            try:
+                record = json.loads(raw)
+                customer, item, kind = record["customer"], record["item"], record["kind"]
+            except (ValueError, KeyError, TypeError):
+                continue  # poison
+            if kind in ("buy", "dismiss"):
+                gone[customer].add(item)
+            if kind in ("view", "click", "buy"):
+                asked[item] += 1
+        found: Any = store.client.hgetall(store.keys.ever())
+        assert asked == {item.decode(): int(times) for item, times in found.items()}
+        for customer, items in gone.items():
+            shown = {place["item"] for place in recommended(store, customer, 50)}
+            assert shown
+            assert not shown & items, customer
+
+
 NEWS = News()
 TRANSACTIONS = Transactions()
-LOADS: tuple[Load, ...] = (NEWS, TRANSACTIONS)
+RECOMMENDATIONS = Recommendations()
+LOADS: tuple[Load, ...] = (NEWS, TRANSACTIONS, RECOMMENDATIONS)

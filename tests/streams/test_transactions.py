@@ -252,9 +252,7 @@ def test_signals_of_a_payment_say_whose_it_is_and_stay_short(tills: Tills, store
     assert kept["record"]["amount"] == 50.0
     verdict_on_it = tills.label("l0", at + 1, kept["record"]["id"])
     tills.through(worker, [verdict_on_it], NOW)
-    assert (
-        verdict_on_it.decision == 1
-    )  # the payment is known by its short name too, as the review desk has it
+    assert verdict_on_it.decision == 1  # known by the short name that the review desk has
     record = decode(Transaction, long.raw, NOW)
     verdict = Verdict(0.9, "block", NOTHING, (0.1, 0.5), [], np.zeros(1), NOW, {})
     for signal in _signals(record, verdict):
