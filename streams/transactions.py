@@ -45,6 +45,7 @@ CASES_MS = 30 * DAY
 OVERDUE_AT_ONCE, OVERDUE_STEPS = 100, 20  # labels in one atomic step; steps of one tick at most
 _known = struct.Struct("<8sIIH8s8s").pack  # see payments.lua
 LONGEST_NOTE = 200  # characters
+LARGE = 4096  # bytes of a record from which on its receipt holds its names in short
 _row = struct.Struct(f"<{len(FEATURES)}f").pack
 LONGEST_NAME = 64  # characters of an account or terminal in a key; a longer one is there by its digest
 
@@ -132,7 +133,8 @@ class TransactionsPipeline:
 
     def claim(self, items: Sequence[Item], now: float) -> None:
         """Tell the store what is known of the logs now, when the batch before is in the histories."""
-        at, claims = int(now * 1000), {}
+        at = int(now * 1000)
+        claims: dict[str, Claim] = {}
         for item in items:
             if item.prepared is None or not isinstance(item.prepared.payload, Case):
                 continue
@@ -230,7 +232,7 @@ class TransactionsPipeline:
             if isinstance(item.decision, Verdict) and item.prepared:
                 kept.append(self._kept(item, item.prepared.payload, item.decision))
             elif isinstance(item.record, LabelRecord) and item.decision == 0:
-                dead.append((digest(item.record.ref), item.partition, _overdue(item, now)))
+                dead.append((digest(short(item.record.ref)), item.partition, _overdue(item, now)))
         if kept or dead:
             argument = {
                 "prefix": self._keys.prefix,
@@ -270,7 +272,7 @@ class TransactionsPipeline:
         self._scorer.close()
 
     def _payment(self, record: Transaction, now: int) -> Prepared:
-        ref = digest(record.id)
+        ref = digest(short(record.id))  # so that a label may name it in short
         account, terminal = record.account, record.terminal
         keys = (self._keys.account(key_name(account)), self._keys.terminal(key_name(terminal)))
         payment = Payment(
@@ -297,7 +299,7 @@ class TransactionsPipeline:
         if verdict is None:
             raise Malformed(f"label {record.label[:100]!r} is none of {', '.join(VERDICTS)}")
         effect = {
-            "ref": digest(record.ref),
+            "ref": digest(short(record.ref)),
             "v": verdict,
             "ts": records.milliseconds(record.ts),
             "day": now // DAY,
@@ -343,7 +345,7 @@ class TransactionsPipeline:
         record: Transaction = item.record
         assert case.judged is not None
         receipt = {
-            "record": record,
+            "record": record if len(item.raw) <= LARGE else _in_short(record),
             "score": verdict.score,
             "decision": verdict.decision,
             "rules": verdict.hits.names,
@@ -371,6 +373,12 @@ class TransactionsPipeline:
     def _fetch(self, keys: Sequence[str]) -> list[bytes]:
         found: list[Any] = self._store.call(lambda: self._store.client.mget(keys))
         return [log or b"" for log in found]
+
+
+def _in_short(record: Transaction) -> Transaction:
+    """The payment with names as others give them: receipts of the largest records would fill the store."""
+    names = ("id", "account", "terminal", "currency", "channel", "country", "customer")
+    return msgspec.structs.replace(record, **{name: short(getattr(record, name)) for name in names})
 
 
 def arrays(judged: Sequence[Judged]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -66,7 +66,9 @@ def test_serving_is_locked_without_torch() -> None:
     """The serving lock has no torch, nothing of CUDA, and nothing of what belongs to training."""
     unwanted = re.compile(r"torch|transformers|nvidia|cuda|triton|scikit|onnx$|onnxscript")
     assert [name for name in locked("serve") if unwanted.search(name)] == []
-    added = sorted({*locked("train")} - {*locked("dev")})  # what tests need of CUDA are bindings, with no library of it
+    added = sorted(
+        {*locked("train")} - {*locked("dev")}
+    )  # what tests need of CUDA are bindings, with no library of it
     assert [name for name in added if re.search(r"nvidia|cuda|triton", name)] == []
 
 

@@ -12,7 +12,7 @@ from streams.payments.desk import BACK, Receipt
 from streams.payments.features import FEATURES, STEP, STEPS
 from streams.payments.history import DAY
 from streams.payments.scoring import open_scorer
-from streams.records import as_time
+from streams.records import as_time, short
 from streams.settings import Settings
 from streams.state.store import Store, digest
 from streams.transactions import CHUNKS, chunk_size
@@ -36,7 +36,7 @@ def why(settings: Settings, payment: str) -> dict[str, Any]:
     Raises UnknownEntity, Unavailable, and BundleError or EngineError where reasons are to be computed and cannot.
     """
     store = Store(settings.redis, settings.prefix)
-    raw = _find(settings, store, digest(payment))
+    raw = _find(settings, store, digest(short(payment)))
     if raw is None:
         raise UnknownEntity(
             f"no receipt of {payment!r}: it was not decided, or {settings.receipts:,} others have been since"

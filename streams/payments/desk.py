@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from streams.payments.features import FEATURES
 from streams.payments.history import DAY, HOUR
 from streams.payments.ledger import COLUMNS, FRAUD, NO_FRAUD
-from streams.records import Reason, Transaction, milliseconds
+from streams.records import Reason, Transaction, milliseconds, short
 from streams.state.store import Store, as_text, digest
 
 SHOWN = 200  # cases of the queue that are read
@@ -157,7 +157,7 @@ def receipts(store: Store, refs: Sequence[str], now: float) -> list[Receipt]:
 
 def case(store: Store, payment: str, now: float) -> Receipt | None:
     """The receipt of one review or block, by the payment's id."""
-    return next(iter(receipts(store, [digest(payment)], now)), None)
+    return next(iter(receipts(store, [digest(short(payment))], now)), None)
 
 
 def account(store: Store, name: str, now: float, known: Iterable[Receipt] = ()) -> Account:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from streams.expressions import Kind
 from streams.payments.features import FEATURES
-from streams.records import Signal, Transaction
+from streams.records import Signal, Transaction, short
 from streams.rulebook import Rulebook, Watched
 from streams.storm import StormGuard
 
@@ -113,7 +113,7 @@ class PaymentRules:
         for rule, storm in self._storms.items():
             entity = f"rule:{rule}"
             yield Signal(
-                id=f"{record.id}:decline_storm:{entity}",
+                id=f"{short(record.id)}:decline_storm:{entity}",
                 ts=record.ts,
                 kind="decline_storm",
                 entity=entity,
@@ -134,7 +134,7 @@ class PaymentRules:
         else:
             self._told.pop(rule, None)
         share, usual = self._guard.shares(rule)
-        evidence = tuple(batch[index].id for index in np.flatnonzero(hit)[-EVIDENCE:].tolist())
+        evidence = tuple(short(batch[index].id) for index in np.flatnonzero(hit)[-EVIDENCE:].tolist())
         self._storms[rule] = _Storm(share, usual, evidence, suspended)
 
 

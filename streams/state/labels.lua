@@ -3,8 +3,8 @@
 --
 -- known payment: msgpack { c = cents, ts, a, t = names in the keys of its logs, and once it is judged d = decision, s = score;
 --   v = its label, at = ts of the label }, in the hash <prefix>:payments:known:<day it came>:<two characters of its digest>
--- effect of a label: { ref = digest of the payment's id, v = "fraud" | "legit", ts, day = today, a, t = keys of the logs or '',
---   due = ms when it has waited long enough }, or { skip = true }
+-- effect of a label: { ref = digest of the payment's id (of a long one in short), v = "fraud" | "legit", ts, day = today,
+--   a, t = keys of the logs or '', due = ms when it has waited long enough }, or { skip = true }
 -- decision: known (1), waits (0), or older than the label that stands (-1)
 local DAY_MS = 86400000
 

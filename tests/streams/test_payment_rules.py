@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from streams import records
 from streams.payments.features import FEATURES
@@ -111,6 +112,19 @@ def test_a_storm_suspends_a_rule_and_is_told(tmp_path: Path) -> None:
     assert rules.suspended == frozenset()
     assert [signal.severity for signal in told][-1] == "info"
     assert rules.judge(dear[:1], zeros[:1], scores[:1], NOW + 131)[0] == (("wild",), "block")
+
+
+def test_a_storm_of_payments_with_long_ids_is_told_in_short(tmp_path: Path) -> None:
+    """Twenty ids of a quarter of a megabyte would make a signal that no broker takes."""
+    path = tmp_path / "rules.yaml"
+    path.write_text("rules:\n  - {name: wild, when: paid > 10, then: block}\n", encoding="utf-8")
+    rules, told = PaymentRules(path), list[Signal]()
+    long = [replace(payment(n), id=f"{n}{'i' * 200_000}") for n in range(100)]
+    for second in range(30):
+        rules.judge(long, np.zeros((100, len(FEATURES))), np.zeros(100), NOW + second)
+        told += rules.signals(long[-1])
+    assert [len(signal.evidence) for signal in told] == [20]
+    assert len(records.encode(told[0])) < 10_000
 
 
 def test_a_wrong_rulebook_is_one_line(tmp_path: Path) -> None:

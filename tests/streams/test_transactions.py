@@ -237,8 +237,8 @@ def test_a_payment_that_is_judged_days_after_its_effects_is_remembered(tills: Ti
     assert matured == {b"approve:fraud": b"1", b"approve:fraud:cents": b"5000"}
 
 
-def test_signals_of_a_payment_say_whose_it_is_and_stay_short(tills: Tills) -> None:
-    """A signal names account and amount; names of any length make no record that others must refuse."""
+def test_signals_of_a_payment_say_whose_it_is_and_stay_short(tills: Tills, store_url: str) -> None:
+    """A signal names account and amount; names of any length make no signal or receipt that is as long."""
     worker, at = tills.worker(), int(NOW * 1000) - DAY
     long = tills.payment("i" * 60_000, at, "a" * 60_000, "t" * 60_000, 5_000)
     usual = [tills.payment(f"u{number}", at + number, "b", "t1", 1_000) for number in range(8)]
@@ -247,6 +247,12 @@ def test_signals_of_a_payment_say_whose_it_is_and_stay_short(tills: Tills) -> No
     found = [decode(Signal, out.value, NOW) for out in outs if out.topic.endswith(".signals")]
     named = [signal for signal in found if signal.entity == "account:b"]
     assert [(signal.by, signal.note) for signal in named] == [("b", "990,000.00 USD at t9: block")]
+    kept = why(replace(tills.settings, redis=store_url), "i" * 60_000)
+    assert len(kept["record"]["account"]) < 200
+    assert kept["record"]["amount"] == 50.0
+    verdict_on_it = tills.label("l0", at + 1, kept["record"]["id"])
+    tills.through(worker, [verdict_on_it], NOW)
+    assert verdict_on_it.decision == 1  # known by the short name that the review desk has
     record = decode(Transaction, long.raw, NOW)
     verdict = Verdict(0.9, "block", NOTHING, (0.1, 0.5), [], np.zeros(1), NOW, {})
     for signal in _signals(record, verdict):
