@@ -42,6 +42,9 @@ IN_FLIGHT = (
     2  # batches that are committed or published while the next is scored; one more where it is judged too
 )
 SMALL = 16  # records of a batch that is scored and committed in one go, about 50 ms of a small model
+SMALL_JUDGED = (
+    64  # where it is judged after its effects: each change of threads costs a batch more than it gains
+)
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0  # seconds between two tries on a store that is away
 HEARTBEAT = 1.0
 HEARTBEAT_KEPT = 15  # seconds
@@ -147,7 +150,8 @@ class Agent:
         )  # `_finish` may end before
         self._raise_if_failed()
         now, outs = self._clock(), None
-        if len(items) <= SMALL and (self._tail is None or self._tail.done()):
+        small = SMALL_JUDGED if self._guard.judges else SMALL
+        if len(items) <= small and (self._tail is None or self._tail.done()):
             outs = await self._patiently(self._at_once(items, confirmed, now, began))
         else:
             await self._patiently(partial(self._guard.prepare, items, now), self._scoring)
