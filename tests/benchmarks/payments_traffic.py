@@ -40,7 +40,7 @@ def real(count: int, until: int) -> tuple[list[Paid], str]:
 
 
 def simulated(count: int, until: int) -> list[Paid]:
-    """So many payments of the simulator, in order of time, the last one at `until` (ms): a few weeks of 600 accounts."""
+    """So many payments of the simulator, in order of time, the last one at `until` (ms): weeks of 600 accounts."""
     found = list(islice(_simulated(Scale(accounts=600, terminals=200)), count))
     shift = until - found[-1].at
     return [one._replace(at=one.at + shift) for one in found]
