@@ -85,7 +85,9 @@ class Agent:
         self._stopping = False
         self._lives: dict[str, str] = {}
         self._tail: asyncio.Task[None] | None = None
-        self._decided: asyncio.Event | None = None  # set when the last batch has its effects and verdicts
+        self._decided: asyncio.Event | None = (
+            None  # set when the last batch has its effects and they are known
+        )
         self._slots = asyncio.Semaphore(IN_FLIGHT + self._guard.judges)
         self._draining = asyncio.Lock()
         self._away_since: float | None = None
@@ -233,7 +235,7 @@ class Agent:
             self._raise_if_failed()
             await confirmed
             if outs is None:
-                outs = await self._effects(items, now)
+                outs = await self._effects(items, now, decided)
             decided.set()
             if published_before is not None:
                 await published_before
@@ -259,12 +261,16 @@ class Agent:
             decided.set()
             self._slots.release()
 
-    async def _effects(self, items: list[Item], now: float) -> list[Out]:
-        """Effects, verdicts, and what is to be published (dead letters take long to make): not on the event loop."""
+    async def _effects(self, items: list[Item], now: float, decided: asyncio.Event) -> list[Out]:
+        """Effects, verdicts, and what is to be published (dead letters take long to make): not on the event loop.
+
+        The next batch may have its effects while this one is scored, once this one's are absorbed.
+        """
         if not self._guard.judges:
             return await self._patiently(partial(self._commit_and_judge, items, now))
         await self._patiently(partial(self._commit, items, now))
-        return await self._patiently(partial(self._judge, items, now), self._scoring)
+        absorbed = partial(asyncio.get_running_loop().call_soon_threadsafe, decided.set)
+        return await self._patiently(partial(self._judge, items, now, absorbed), self._scoring)
 
     def _commit_and_judge(self, items: list[Item], now: float) -> list[Out]:
         self._commit(items, now)
@@ -275,10 +281,10 @@ class Agent:
         self._guard.commit(items, now)
         self._metrics.stage(self.name, "store", time.perf_counter() - began)
 
-    def _judge(self, items: list[Item], now: float) -> list[Out]:
+    def _judge(self, items: list[Item], now: float, absorbed: Callable[[], Any] = lambda: None) -> list[Out]:
         if self._guard.judges:
             began = time.perf_counter()
-            self._guard.judge(items, now)
+            self._guard.judge(items, now, absorbed)
             self._metrics.stage(self.name, "judge", time.perf_counter() - began)
         return self._guard.outputs(items, now)
 
