@@ -131,7 +131,8 @@ class TransactionsPipeline:
 
     def claim(self, items: Sequence[Item], now: float) -> None:
         """Tell the store what is known of the logs now, when the batch before is in the histories."""
-        at, claims = int(now * 1000), {}
+        at = int(now * 1000)
+        claims: dict[str, Claim] = {}
         for item in items:
             if item.prepared is None or not isinstance(item.prepared.payload, Case):
                 continue
