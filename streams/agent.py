@@ -41,6 +41,9 @@ IN_FLIGHT = (
     2  # batches that are committed or published while the next is scored; one more where it is judged too
 )
 SMALL = 16  # records of a batch that is scored and committed in one go, about 50 ms of a small model
+SMALL_JUDGED = (
+    64  # where it is judged after its effects: each change of threads costs a batch more than it gains
+)
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0  # seconds between two tries on a store that is away
 CONFIRM_WITHIN = 1.0  # seconds that a thread waits for the broker to tell the lives of the topics
 FINISH_WITHIN = 2.0  # seconds
@@ -79,7 +82,9 @@ class Agent:
         self._stopping = False
         self._lives: dict[str, str] = {}
         self._tail: asyncio.Task[None] | None = None
-        self._decided: asyncio.Event | None = None  # set when the last batch has its effects and verdicts
+        self._decided: asyncio.Event | None = (
+            None  # set when the last batch has its effects and they are known
+        )
         self._slots = asyncio.Semaphore(IN_FLIGHT + self._guard.judges)
         self._draining = asyncio.Lock()
         self._away_since: float | None = None
@@ -144,7 +149,8 @@ class Agent:
         )  # `_finish` may end before
         self._raise_if_failed()
         now, outs = self._clock(), None
-        if len(items) <= SMALL and (self._tail is None or self._tail.done()):
+        small = SMALL_JUDGED if self._guard.judges else SMALL
+        if len(items) <= small and (self._tail is None or self._tail.done()):
             outs = await self._patiently(self._at_once(items, confirmed, now, began))
         else:
             await self._patiently(partial(self._guard.prepare, items, now), self._scoring)
@@ -227,7 +233,7 @@ class Agent:
             self._raise_if_failed()
             await confirmed
             if outs is None:
-                outs = await self._effects(items, now)
+                outs = await self._effects(items, now, decided)
             decided.set()
             if published_before is not None:
                 await published_before
@@ -252,12 +258,16 @@ class Agent:
             decided.set()
             self._slots.release()
 
-    async def _effects(self, items: list[Item], now: float) -> list[Out]:
-        """Effects, verdicts, and what is to be published (dead letters take long to make): not on the event loop."""
+    async def _effects(self, items: list[Item], now: float, decided: asyncio.Event) -> list[Out]:
+        """Effects, verdicts, and what is to be published (dead letters take long to make): not on the event loop.
+
+        The next batch may have its effects while this one is scored, once this one's are absorbed.
+        """
         if not self._guard.judges:
             return await self._patiently(partial(self._commit_and_judge, items, now))
         await self._patiently(partial(self._commit, items, now))
-        return await self._patiently(partial(self._judge, items, now), self._scoring)
+        absorbed = partial(asyncio.get_running_loop().call_soon_threadsafe, decided.set)
+        return await self._patiently(partial(self._judge, items, now, absorbed), self._scoring)
 
     def _commit_and_judge(self, items: list[Item], now: float) -> list[Out]:
         self._commit(items, now)
@@ -268,10 +278,10 @@ class Agent:
         self._guard.commit(items, now)
         self._metrics.stage(self.name, "store", time.perf_counter() - began)
 
-    def _judge(self, items: list[Item], now: float) -> list[Out]:
+    def _judge(self, items: list[Item], now: float, absorbed: Callable[[], Any] = lambda: None) -> list[Out]:
         if self._guard.judges:
             began = time.perf_counter()
-            self._guard.judge(items, now)
+            self._guard.judge(items, now, absorbed)
             self._metrics.stage(self.name, "judge", time.perf_counter() - began)
         return self._guard.outputs(items, now)
 

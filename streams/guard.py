@@ -196,9 +196,10 @@ class Guard(Generic[R]):
                 self._note(False)
         self.pipeline.settle(self.store, items, now)
 
-    def judge(self, items: Sequence[Item], now: float) -> None:
+    def judge(self, items: Sequence[Item], now: float, absorbed: Callable[[], None] = lambda: None) -> None:
         """After the effects: score what could not be scored before. A record that fails ends in a dead letter still.
 
+        `absorbed` is called when the next batch may have its effects: the worker knows what this one left.
         Raises Unavailable, TooManyFailures.
         """
         pipeline = self.pipeline
@@ -206,6 +207,7 @@ class Guard(Generic[R]):
             return
         done = [item for item in items if item.status in ("new", "again")]
         pipeline.absorb(done, now)
+        absorbed()
         waiting = [item for item in done if item.prepared and item.prepared.outcome == "scored"]
         for start in range(0, len(waiting), self.pipeline.batch):
             self._judge(pipeline, waiting[start : start + self.pipeline.batch], now)

@@ -86,6 +86,11 @@ _step = struct.Struct(f"<{len(STEP)}f").pack
 NO_STEP = bytes(4 * len(STEP))
 LATE = SLACK - 14 * DAY  # up to here a late payment sees all that was unusual within 14 days
 _CLOCK = [(math.sin(math.tau * i / 1440), math.cos(math.tau * i / 1440)) for i in range(1440)]  # by minute
+# Spans that rows are made of, worked out once: 25 of them a row
+_3D, _7D, _10D, _14D, _21D, _28D, _30D, _35D, _37D, _44D, _67D, _90D = (
+    days * DAY for days in (3, 7, 10, 14, 21, 28, 30, 35, 37, 44, 67, 90)
+)
+_FOREVER = LONGEST / 1000.0
 _COUNTRY, _PART = 1 << 32, 1 << 48  # so that terminals, countries and parts of the day share one table
 
 
@@ -115,22 +120,16 @@ def row(account: AccountHistory, terminal: History, payment: Payment) -> Row:
 
     # The account: the index of the first payment in each window, and of the first one after it
     times, sums, flags = account.times, account.sums, account.flags
-    edges = (
-        time - 90 * DAY,
-        time - 44 * DAY,
-        time - 30 * DAY,
-        time - 14 * DAY,
-        time - 7 * DAY,
-        time - 3 * DAY,
-    )
-    edge_90d, edge_44d, edge_30d, edge_14d, edge_7d, edge_3d = edges
-    edge_1d, edge_1h, floor = time - DAY, time - HOUR, account.newest - RETAIN
+    edge_90d, edge_44d, edge_30d, edge_14d = time - _90D, time - _44D, time - _30D, time - _14D
+    edge_7d, edge_3d, edge_1d, edge_1h = time - _7D, time - _3D, time - DAY, time - HOUR
+    floor = account.newest - RETAIN
     end = len(times)
     if time < account.newest:
         end = bisect_right(times, time)
         if time < account.newest - SLACK:
             edge_90d, edge_44d, edge_30d, edge_14d, edge_7d, edge_3d, edge_1d, edge_1h = (
-                max(edge, floor) for edge in (*edges, edge_1d, edge_1h)
+                max(edge, floor)
+                for edge in (edge_90d, edge_44d, edge_30d, edge_14d, edge_7d, edge_3d, edge_1d, edge_1h)
             )
     a90 = bisect_right(times, edge_90d, 0, end)
     a44 = bisect_right(times, edge_44d, a90, end)
@@ -158,9 +157,10 @@ def row(account: AccountHistory, terminal: History, payment: Payment) -> Row:
         (total - sums[ah]) / 100.0,
     )
     m30 = account.peak(a30, end, edge_30d) / 100.0
-    m7 = account.peak(a7, end, edge_7d) / 100.0 if n7 else 0.0
-    m1 = account.peak(a1, end, edge_1d) / 100.0 if n1 else 0.0
-    mh = account.peak(ah, end, edge_1h) / 100.0 if nh else 0.0
+    # The largest of the same payments is the same
+    m7 = m30 if n7 == n30 else account.peak(a7, end, edge_7d) / 100.0 if n7 else 0.0
+    m1 = m7 if n1 == n7 else account.peak(a1, end, edge_1d) / 100.0 if n1 else 0.0
+    mh = m1 if nh == n1 else account.peak(ah, end, edge_1h) / 100.0 if nh else 0.0
     mean_90d = (total - sums[a90]) / 100.0 / n90 if n90 else 0.0
     mean_before = (sums[a14] - sums[a44]) / 100.0 / n44 if n44 else 0.0
     u1, u3, u7, u14 = flagged - flags[a1], flagged - flags[a3], flagged - flags[a7], flagged - flags[a14]
@@ -170,26 +170,21 @@ def row(account: AccountHistory, terminal: History, payment: Payment) -> Row:
     spent, count = usual_before(account.usual, account.count, account.last, time)
     usual = spent / 100.0
     unusual = 1 if n90 and amount > UNUSUAL * (mean_before if n44 else mean_90d) else 0
-    since = min(time - times[end - 1], LONGEST) / 1000.0 if n90 else LONGEST / 1000.0
+    since = min(time - times[end - 1], LONGEST) / 1000.0 if n90 else _FOREVER
 
     # New for the account: neither within 90 days before, nor after (a late payment)
     oldest = max(edge_90d, floor)
     seen = account.seen.get
     last = seen(payment.terminal, oldest)
     new_terminal = 1.0 if last <= oldest else 0.0
-    since_seen = LONGEST / 1000.0 if new_terminal else max(0, time - last) / 1000.0
+    since_seen = _FOREVER if new_terminal else max(0, time - last) / 1000.0
     new_country = 1.0 if payment.country and seen(_COUNTRY + payment.country, 0) <= oldest else 0.0
     new_hour = 1.0 if seen(_PART + hour // 3, 0) <= oldest else 0.0
 
     # The terminal
     ttimes, tsums, tflags = terminal.times, terminal.sums, terminal.flags
-    edge_67d, edge_35d, edge_21d, edge_10d = (
-        edges[0] + 23 * DAY,
-        time - 35 * DAY,
-        time - 21 * DAY,
-        time - 10 * DAY,
-    )
-    edge_30d, edge_28d, edge_7d, edge_3d = edges[2], time - 28 * DAY, edges[4], edges[5]
+    edge_67d, edge_35d, edge_21d, edge_10d = time - _67D, time - _35D, time - _21D, time - _10D
+    edge_30d, edge_28d, edge_7d, edge_3d = time - _30D, time - _28D, time - _7D, time - _3D
     edge_1d, edge_1h = time - DAY, time - HOUR
     tend = len(ttimes)
     if time < terminal.newest:
@@ -228,12 +223,12 @@ def row(account: AccountHistory, terminal: History, payment: Payment) -> Row:
         (ttotal - tsums[th]) / 100.0,
     )
     tm30 = terminal.peak(t30, tend, edge_30d) / 100.0
-    tm7 = terminal.peak(t7, tend, edge_7d) / 100.0 if tn7 else 0.0
-    tm1 = terminal.peak(t1, tend, edge_1d) / 100.0 if tn1 else 0.0
-    tmh = terminal.peak(th, tend, edge_1h) / 100.0 if tnh else 0.0
+    tm7 = tm30 if tn7 == tn30 else terminal.peak(t7, tend, edge_7d) / 100.0 if tn7 else 0.0
+    tm1 = tm7 if tn1 == tn7 else terminal.peak(t1, tend, edge_1d) / 100.0 if tn1 else 0.0
+    tmh = tm1 if tnh == tn1 else terminal.peak(th, tend, edge_1h) / 100.0 if tnh else 0.0
     tmean_30d = ts30 / tn30 if tn30 else 0.0
     tsince = (
-        min(time - ttimes[tend - 1], LONGEST) if tend > bisect_right(ttimes, edges[0], 0, t67) else LONGEST
+        min(time - ttimes[tend - 1], LONGEST) if tend > bisect_right(ttimes, time - _90D, 0, t67) else LONGEST
     )
     if tsince < LONGEST and ttimes[tend - 1] <= terminal.newest - RETAIN:
         tsince = LONGEST
@@ -255,9 +250,9 @@ def row(account: AccountHistory, terminal: History, payment: Payment) -> Row:
     g7 = g30 = g60 = 0
     if account.fraud_times:
         judged = time - DELAY
-        g7 = account.frauds(time - 14 * DAY, judged, time)
-        g30 = account.frauds(time - 37 * DAY, judged, time)
-        g60 = account.frauds(time - 67 * DAY, judged, time)
+        g7 = account.frauds(time - _14D, judged, time)
+        g30 = account.frauds(time - _37D, judged, time)
+        g60 = account.frauds(time - _67D, judged, time)
 
     values = (
         amount,
@@ -291,11 +286,11 @@ def row(account: AccountHistory, terminal: History, payment: Payment) -> Row:
         (tflagged - tflags[t28]) / (tend - t28) if tend > t28 else 0.0,
         f3, r3, f14, r14, f28, r28, f60, r60,
         g7, g30, g60,
-        min(time - honest, LONGEST) / 1000.0,
+        (time - honest) / 1000.0 if time - honest < LONGEST else _FOREVER,
         run,
-        min(time - first, LONGEST) / 1000.0,
-        min(time - first_usual, LONGEST) / 1000.0,
-        (time - times[bisect_left(flags, flagged, a14, end + 1) - 1] if u14 else LONGEST) / 1000.0,
+        (time - first) / 1000.0 if time - first < LONGEST else _FOREVER,
+        (time - first_usual) / 1000.0 if time - first_usual < LONGEST else _FOREVER,
+        (time - times[bisect_left(flags, flagged, a14, end + 1) - 1]) / 1000.0 if u14 else _FOREVER,
         since_seen,
         new_terminal,
         new_country,

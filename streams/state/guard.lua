@@ -42,10 +42,11 @@ local function met(field)
   return redis.call('HGET', seen_key, field) or redis.call('HGET', old_key, field)
 end
 
+local ends = false -- whether the ids are known to have an end
 local function remember(field, place)
-  if redis.call('HSET', seen_key, field, place) == 1 and redis.call('HLEN', seen_key) == 1 then
-    redis.call('PEXPIRE', seen_key, 2 * ctx.dedupe_ms)
-  end
+  redis.call('HSET', seen_key, field, place)
+  if not ends and redis.call('PTTL', seen_key) < 0 then redis.call('PEXPIRE', seen_key, 2 * ctx.dedupe_ms) end
+  ends = true
 end
 
 local replies, newest = {}, {}

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from streams.payments.history import DAY
+from streams.payments.population import Scale
 from streams.payments.simulator import Simulator, transactions
 from streams.records import milliseconds
 
@@ -36,6 +37,13 @@ def real(count: int, until: int) -> tuple[list[Paid], str]:
     found = list(islice(_handbook(files) if files else _simulated(), count))
     shift = until - found[-1].at
     return [one._replace(at=one.at + shift) for one in found], "Handbook" if files else "simulator"
+
+
+def simulated(count: int, until: int) -> list[Paid]:
+    """So many payments of the simulator, in order of time, the last one at `until` (ms): weeks of 600 accounts."""
+    found = list(islice(_simulated(Scale(accounts=600, terminals=200)), count))
+    shift = until - found[-1].at
+    return [one._replace(at=one.at + shift) for one in found]
 
 
 def skewed(count: int, until: int, accounts: int = 5_000) -> list[Paid]:
@@ -74,8 +82,8 @@ def _handbook(files: Sequence[Path]) -> Iterator[Paid]:
                 yield Paid(at, row["CUSTOMER_ID"], row["TERMINAL_ID"], round(float(row["TX_AMOUNT"]) * 100))
 
 
-def _simulated() -> Iterator[Paid]:
-    made = Simulator()
+def _simulated(scale: Scale | None = None) -> Iterator[Paid]:
+    made = Simulator(scale=scale) if scale else Simulator()
     for day in range(20_000, 21_000):
         for record in transactions(made.day(day)):
             yield Paid(milliseconds(record.ts), record.account, record.terminal, round(record.amount * 100))

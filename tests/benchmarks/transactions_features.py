@@ -47,7 +47,7 @@ def figures(rounds: int) -> list[dict[str, Any]]:
         with EmbeddedStore() as server:
             world._pin(server.pid, others=True)
             until = int(time.time() * 1000)
-            traffic, source = real(300_000, until)
+            traffic, source = real(150_000, until)
             for name, payments, about, bar in (
                 ("real", traffic, source, 12_000.0),
                 ("heavy", skewed(240_000, until), "four terminals with 54,000 payments in 30 days", 10_000.0),
