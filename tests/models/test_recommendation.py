@@ -94,12 +94,12 @@ def test_online_retail_keeps_purchases_of_products_only(tmp_path: Path) -> None:
     ]
     with gzip.open(folder / "retail_2011-03.csv.gz", "wt") as file:
         file.write(head + "\n".join(lines) + "\n")
-    found = data.retail(tmp_path)
-    assert (found.customer_names, found.item_names, found.titles) == (
-        ("14620",),
-        ("85123A",),
-        ("WHITE HEART",),
-    )
+    for found in (data.retail(tmp_path), data.read([folder / "retail_2011-03.csv.gz"], {})):
+        assert (found.customer_names, found.item_names, found.titles) == (
+            ("14620",),
+            ("85123A",),
+            ("WHITE HEART",),
+        )
 
 
 def test_a_fold_by_time_judges_known_customers_on_items_new_to_them() -> None:
