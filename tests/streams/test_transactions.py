@@ -246,7 +246,7 @@ def test_signals_of_a_payment_say_whose_it_is_and_stay_short(tills: Tills) -> No
     outs = tills.through(worker, [long, *usual, odd], NOW)
     found = [decode(Signal, out.value, NOW) for out in outs if out.topic.endswith(".signals")]
     named = [signal for signal in found if signal.entity == "account:b"]
-    assert [(signal.by, signal.note) for signal in named] == [("b", "990,000.00 USD")]
+    assert [(signal.by, signal.note) for signal in named] == [("b", "990,000.00 USD at t9: block")]
     record = decode(Transaction, long.raw, NOW)
     verdict = Verdict(0.9, "block", NOTHING, (0.1, 0.5), [], np.zeros(1), NOW, {})
     for signal in _signals(record, verdict):
