@@ -139,8 +139,9 @@ def gather(events: Iterator[Event] | Sequence[Event]) -> Interactions:
 
 
 def _event(data: Mapping[str, Any]) -> Event | None:
-    if "InvoiceNo" in data:
-        return _retail_event(data)
+    if "InvoiceNo" in data:  # its columns need no --map
+        ours = {mine: data[theirs] for mine, theirs in RETAIL_COLUMNS.items() if theirs in data}
+        return _retail_event({**data, **ours})
     customer, item = (str(data.get(name) or "").strip() for name in ("customer", "item"))
     if not customer or not item:
         raise ValueError("no customer" if not customer else "no item")

@@ -120,7 +120,7 @@ def strongest(weights: Floats | sparse.csr_matrix, most: int) -> Neighbours:
             columns, found = weights.indices[part], weights.data[part]
         else:
             columns, found = np.arange(n, dtype=np.int32), weights[row]
-        best = np.argsort(-np.abs(found), kind="stable")[:k] if len(found) > k else np.arange(len(found))
+        best = np.argpartition(-np.abs(found), k)[:k] if len(found) > k else np.arange(len(found))
         items[row, : len(best)], values[row, : len(best)] = columns[best], found[best]
     return Neighbours(items, values)
 

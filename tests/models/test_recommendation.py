@@ -16,6 +16,7 @@ from models import recommendation_metrics as metrics
 from streams.launch.rows import DataFileError
 from streams.recommending.diversity import diversify, intra_list_diversity
 from streams.recommending.knowledge import Knowledge, dump, load, text_rows
+from streams.recommending.room import Met, Room
 
 DAYS = 150
 START = 1_293_840_000  # 2011-01-01
@@ -94,12 +95,12 @@ def test_online_retail_keeps_purchases_of_products_only(tmp_path: Path) -> None:
     ]
     with gzip.open(folder / "retail_2011-03.csv.gz", "wt") as file:
         file.write(head + "\n".join(lines) + "\n")
-    found = data.retail(tmp_path)
-    assert (found.customer_names, found.item_names, found.titles) == (
-        ("14620",),
-        ("85123A",),
-        ("WHITE HEART",),
-    )
+    for found in (data.retail(tmp_path), data.read([folder / "retail_2011-03.csv.gz"], {})):
+        assert (found.customer_names, found.item_names, found.titles) == (
+            ("14620",),
+            ("85123A",),
+            ("WHITE HEART",),
+        )
 
 
 def test_a_fold_by_time_judges_known_customers_on_items_new_to_them() -> None:
@@ -254,6 +255,21 @@ def test_a_file_becomes_a_bundle_that_ranks_by_taste(tmp_path: Path) -> None:
     scores = model.rank(np.zeros((250, width), np.float32))
     assert scores.shape == (250,)
     assert model.knowledge.names == made.item_names
+    serves(Room(model.knowledge, model.rank, pace=model.settings.pace), made)
+
+
+def serves(room: Room, made: data.Interactions) -> None:
+    """The room of a trained worker lists by taste what is new, an item that only the catalogue knows among it."""
+    now = START + (DAYS + 1) * data.DAY
+    room.put("new", "garden thing 99", active=True)
+    room.put("i1", "garden thing 1", active=False)
+    met = {item: Met(int((now - 3600) * 1000), item == "i0", False) for item in ("i0", "i2", "i4")}
+    shown = room.list_for("somebody new", met, now, 10)
+    garden = {f"i{number}" for number in range(15)} | {"new"}
+    assert {"i0", "i1", "i2", "i4"}.isdisjoint(place.item for place in shown)
+    assert len(shown) == 10
+    assert sum(place.item in garden for place in shown) >= 7
+    assert all(place.reason for place in shown)
 
 
 @pytest.mark.train
