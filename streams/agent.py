@@ -82,9 +82,7 @@ class Agent:
         self._stopping = False
         self._lives: dict[str, str] = {}
         self._tail: asyncio.Task[None] | None = None
-        self._decided: asyncio.Event | None = (
-            None  # set when the last batch has its effects and they are known
-        )
+        self._decided: asyncio.Event | None = None  # set when the last batch has its effects
         self._slots = asyncio.Semaphore(IN_FLIGHT + self._guard.judges)
         self._draining = asyncio.Lock()
         self._away_since: float | None = None
@@ -261,13 +259,13 @@ class Agent:
     async def _effects(self, items: list[Item], now: float, decided: asyncio.Event) -> list[Out]:
         """Effects, verdicts, and what is to be published (dead letters take long to make): not on the event loop.
 
-        The next batch may have its effects while this one is scored, once this one's are absorbed.
+        Where it is judged after its effects, the next batch may have its own meanwhile: one thread judges, in order.
         """
         if not self._guard.judges:
             return await self._patiently(partial(self._commit_and_judge, items, now))
         await self._patiently(partial(self._commit, items, now))
-        absorbed = partial(asyncio.get_running_loop().call_soon_threadsafe, decided.set)
-        return await self._patiently(partial(self._judge, items, now, absorbed), self._scoring)
+        decided.set()
+        return await self._patiently(partial(self._judge, items, now), self._scoring)
 
     def _commit_and_judge(self, items: list[Item], now: float) -> list[Out]:
         self._commit(items, now)
@@ -278,10 +276,10 @@ class Agent:
         self._guard.commit(items, now)
         self._metrics.stage(self.name, "store", time.perf_counter() - began)
 
-    def _judge(self, items: list[Item], now: float, absorbed: Callable[[], Any] = lambda: None) -> list[Out]:
+    def _judge(self, items: list[Item], now: float) -> list[Out]:
         if self._guard.judges:
             began = time.perf_counter()
-            self._guard.judge(items, now, absorbed)
+            self._guard.judge(items, now)
             self._metrics.stage(self.name, "judge", time.perf_counter() - began)
         return self._guard.outputs(items, now)
 

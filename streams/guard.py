@@ -105,9 +105,9 @@ class Judging(Protocol):
     """
 
     def claim(self, items: Sequence[Item], now: float) -> None:
-        """Just before the effects of a batch, when those before it are absorbed: what the effects need of that.
+        """After `prepare` of a batch: what its effects need of what was absorbed by now.
 
-        The only one that comes from the thread that writes to the store, while another batch may be in `prepare`.
+        Batches before it may still be under way to the store, so that this is out of date where they overlap.
         """
 
     def absorb(self, items: Sequence[Item], now: float) -> None:
@@ -178,6 +178,8 @@ class Guard(Generic[R]):
                 item.dead = Dead("decode", str(error))
         for start in range(0, len(good), self.pipeline.batch):
             self._score(good[start : start + self.pipeline.batch], now)
+        if isinstance(self.pipeline, Judging):
+            self.pipeline.claim(good, now)
         for item in good:
             if item.dead is not None and item.dead.stage != "decode":
                 self._note(True)
@@ -187,8 +189,6 @@ class Guard(Generic[R]):
 
         Raises Unavailable, LostPlace, TooManyFailures.
         """
-        if isinstance(self.pipeline, Judging):
-            self.pipeline.claim(items, now)
         for (topic, life), group in groupby(items, key=lambda item: (item.topic, item.life)):
             self._commit(topic, life, list(group), now)
         for item in items:
@@ -196,10 +196,9 @@ class Guard(Generic[R]):
                 self._note(False)
         self.pipeline.settle(self.store, items, now)
 
-    def judge(self, items: Sequence[Item], now: float, absorbed: Callable[[], None] = lambda: None) -> None:
+    def judge(self, items: Sequence[Item], now: float) -> None:
         """After the effects: score what could not be scored before. A record that fails ends in a dead letter still.
 
-        `absorbed` is called when the next batch may have its effects: the worker knows what this one left.
         Raises Unavailable, TooManyFailures.
         """
         pipeline = self.pipeline
@@ -207,7 +206,6 @@ class Guard(Generic[R]):
             return
         done = [item for item in items if item.status in ("new", "again")]
         pipeline.absorb(done, now)
-        absorbed()
         waiting = [item for item in done if item.prepared and item.prepared.outcome == "scored"]
         for start in range(0, len(waiting), self.pipeline.batch):
             self._judge(pipeline, waiting[start : start + self.pipeline.batch], now)

@@ -71,7 +71,7 @@ class Case:
     keys: tuple[str, str]  # of the logs of account and terminal
     ref: str
     account: int  # 32 bits that stand for the account
-    claims: tuple[Claim, Claim] = (NOTHING, NOTHING)  # as they were just before the effects
+    claims: tuple[Claim, Claim] = (NOTHING, NOTHING)  # as the store was told
     judged: Judged | None = None
     error: Exception | None = None
 
@@ -132,7 +132,7 @@ class TransactionsPipeline:
         """All that follows from a batch is in `absorb` and `keep`."""
 
     def claim(self, items: Sequence[Item], now: float) -> None:
-        """Tell the store what is known of the logs now, when the batch before is in the histories."""
+        """What the store is told of the logs: as far as the histories have followed them."""
         at = int(now * 1000)
         claims: dict[str, Claim] = {}
         for item in items:
