@@ -59,7 +59,7 @@ def _live() -> None:
     frame.head(reading)
     clicked: dict[str, Any] = {}
     if reading.value is not None:
-        entity, size = _entity(), str(st.session_state.size or "5m")
+        entity, size = _entity(), _chosen("size", "5m")
         shown, feed = reading.value, _feed(entity).value or []
         listed = [shown.market, *shown.movers]
         chosen = next((found for found in listed if found.entity == entity), None) or _measured(entity, feed)
@@ -111,11 +111,16 @@ def _measured(entity: str, feed: Sequence[Headline]) -> Mover | None:
     return frame.reads().get(("mover", entity), load).value
 
 
+def _chosen(name: str, usual: str) -> str:
+    """What a filter stands at; a page that is being left has lost its widgets while this still runs."""
+    return str(st.session_state.get(name) or usual)
+
+
 def _tape(entity: str, feed: list[Headline], away: bool) -> dict[str, Any]:
-    state = st.session_state
+    label, outlet = _chosen("label", ALL), _chosen("outlet", ALL)
     wanted = rows.Filter(
-        label="" if state.label in (None, ALL) else state.label,
-        outlet="" if state.outlet in (None, ALL) else state.outlet,
+        label="" if label == ALL else label,
+        outlet="" if outlet == ALL else outlet,
         text=frame.searched(),
     )
     shown = rows.tape(feed, wanted, SHOWN)
